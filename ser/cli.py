@@ -1,0 +1,62 @@
+"""The command line: ``ser VERB ...``. This file imports nothing heavy, so that ``ser --help`` answers at once."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+from ser import __version__
+from ser.errors import UserError
+
+VERBS = {
+    "fit": "train a network, then test the chosen checkpoint on a speaker it has never heard",
+    "validate": "score a checkpoint on the validation speaker",
+    "test": "score a checkpoint on the test speaker",
+    "predict": "recognise the emotion of recordings with a checkpoint",
+}
+
+HELP = f"""usage: ser VERB [options]
+
+Speech emotion recognition with speaker-disjoint evaluation.
+
+verbs:
+{chr(10).join(f"  {verb:10}{purpose}" for verb, purpose in VERBS.items())}
+
+options:
+  -h, --help   this help; after a verb, that verb's options
+  --version    the version
+
+examples:
+  ser fit --config configs/cornn.yaml
+  ser fit --config configs/cornn.yaml --data EmoDB --data.root DIR --data.fold 3
+  ser predict --ckpt_path runs/cornn-emodb/fold3-seed1/checkpoints/best.ckpt --data AudioFolder --data.root DIR
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``ser``.
+
+    Args:
+        args: Command-line arguments; those of the process if there are none.
+
+    Returns:
+        The exit code: 0, or 2 for bad input.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if args[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        if args[0] not in VERBS:
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(f"{args[0]!r} is not a verb.{meant} Verbs are {', '.join(VERBS)}; see ser --help.")
+        from ser.verbs import run
+
+        run(args)
+    except UserError as error:
+        print(f"ser: error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,50 @@
+"""RAVDESS, the Ryerson audio-visual database of emotional speech and song."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from ser.corpora.names import named_files
+from ser.data import BadFile, SpeechCorpus, Utterance
+from ser.data.splits import Gender
+
+EMOTIONS = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happiness",
+    "04": "sadness",
+    "05": "anger",
+    "06": "fear",
+    "07": "disgust",
+    "08": "surprise",
+}
+GENDERS: dict[str, Gender] = {f"{actor:02}": "male" if actor % 2 else "female" for actor in range(1, 25)}
+AUDIO_ONLY, SPEECH = "03", "01"
+# modality, channel, emotion, intensity, statement, repetition, actor
+PATTERN = rf"(0[123])-(0[12])-({'|'.join(EMOTIONS)})-(0[12])-(0[12])-(0[12])-({'|'.join(GENDERS)})"
+
+
+class RAVDESS(SpeechCorpus):
+    """RAVDESS, speech only: 24 actors speak two English sentences in eight emotions; 1440 utterances."""
+
+    name = "RAVDESS"
+    licence = "CC BY-NC-SA 4.0"
+    citation = (
+        "S. R. Livingstone, F. A. Russo: The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS). "
+        "PLoS ONE 13(5), e0196391, 2018."
+    )
+    homepage = "https://doi.org/10.5281/zenodo.1188976"
+    layout = "files like Actor_12/03-01-06-01-02-01-12.wav"
+    published: ClassVar[Mapping[str, int]] = {e: 96 if e == "neutral" else 192 for e in EMOTIONS.values()}
+    speakers: ClassVar[Mapping[str, Gender]] = GENDERS
+
+    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
+        """Parse names; song is left out, and so is the sound of the videos, which is the same audio once more."""
+        for item in named_files(root, PATTERN, "03-01-06-01-02-01-12.wav"):
+            if isinstance(item, BadFile):
+                yield item
+                continue
+            path, match = item
+            modality, channel, emotion, _, statement, _, actor = match.groups()
+            if (modality, channel) == (AUDIO_ONLY, SPEECH):
+                yield Utterance(path, EMOTIONS[emotion], actor, GENDERS[actor], sentence=statement)

@@ -1,0 +1,147 @@
+"""A corpus of the user's own, described by a table."""
+
+import csv
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ser.data import BadFile, SpeechCorpus, Utterance
+from ser.data.splits import SIDES, Gender
+from ser.errors import UserError
+
+NEEDED = ("file", "emotion", "speaker")
+OPTIONAL = ("gender", "session", "sentence", "split")
+GENDERS: dict[str, Gender] = {"female": "female", "f": "female", "male": "male", "m": "male"}
+SUFFIXES = (".csv", ".tsv")
+Row = dict[str, str]  # our column -> what the cell holds, without spaces around it
+
+
+class Table(SpeechCorpus):
+    """A corpus of your own: a CSV or TSV file with a line per recording, and no code.
+
+    The first line names the columns: file, emotion, speaker, and if you like gender (female or male), session,
+    sentence, and split (train, val or test). Other columns are ignored. A path is relative to the table's folder, or
+    absolute.
+
+    Args:
+        root: The table, or a folder that holds it and no other table.
+        columns: What your columns are called, where the names differ: ``{"file": "path", "speaker": "actor_id"}``.
+        kwargs: Every option of `SpeechCorpus`.
+    """
+
+    name = "Table"
+    licence = "your own"
+    citation = "your own"
+    homepage = "a CSV file with the columns file, emotion and speaker"
+    layout = "a CSV or TSV file with the columns file, emotion and speaker, or the folder that holds it"
+    published: ClassVar[Mapping[str, int]] = {}
+    speakers: ClassVar[Mapping[str, Gender]] = {}
+
+    def __init__(self, root: str | Path | None = None, columns: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(root=root, **kwargs)
+        self.columns = columns
+        unknown = sorted(set(columns or {}) - {*NEEDED, *OPTIONAL})
+        if unknown:
+            raise UserError(
+                f"columns names {', '.join(unknown)}; its keys must be among {', '.join((*NEEDED, *OPTIONAL))}, "
+                'and its values the names in your table, as in {"file": "path"}.'
+            )
+
+    def locate(self) -> Path:
+        """Return the table's folder.
+
+        Raises:
+            UserError: No root was given, or there is no table, or more than one.
+        """
+        return _find(super().locate()).parent
+
+    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
+        """Read the table, line by line.
+
+        Raises:
+            UserError: The table cannot be read, or a line of it is wrong.
+        """
+        table = self.root if self.root is not None and self.root.is_file() else _find(root)
+        first_line: dict[Path, int] = {}
+        for line, row in _rows(table, self.columns or {}):
+            where = f"Line {line} of {table}"
+            empty = [column for column in NEEDED if not row[column]]
+            if empty:
+                raise UserError(f"{where} has nothing under {' and '.join(empty)}; every recording needs it.")
+            path = table.parent / row["file"].replace("\\", "/")
+            if path in first_line:
+                raise UserError(f"{where} names {row['file']}, as line {first_line[path]} does; keep one of them.")
+            first_line[path] = line
+            if not path.is_file():
+                yield BadFile(path, f"named in line {line} of {table.name}, but there is no such file")
+                continue
+            yield Utterance(
+                path,
+                emotion=row["emotion"],
+                speaker=row["speaker"],
+                gender=GENDERS[_choice(row, "gender", GENDERS, where)] if row.get("gender") else None,
+                session=row.get("session") or None,
+                sentence=row.get("sentence") or None,
+                split=_choice(row, "split", SIDES, where) if row.get("split") else None,
+            )
+
+
+def _find(root: Path) -> Path:
+    if root.is_file():
+        return root
+    tables = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if len(tables) != 1:
+        found = f"{len(tables)} tables ({', '.join(p.name for p in tables)})" if tables else "no .csv or .tsv file"
+        raise UserError(f"{root} holds {found}; give the path of the table itself with --data.root.")
+    return tables[0]
+
+
+def _rows(table: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
+    """Yield line number and cells of every line that is not blank."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")  # spreadsheets write a byte-order mark
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{table} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
+        ) from error
+    lines = text.splitlines()
+    header = lines[0] if lines else ""
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    names = [name.strip() for name in next(reader, [])]
+    place = _places(table, names, columns)
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(names):
+            raise UserError(
+                f"Line {reader.line_num} of {table} has {len(cells)} cells, its first line {len(names)}; "
+                f'put a cell that holds a {delimiter!r} into "quotes".'
+            )
+        yield reader.line_num, {column: cells[k].strip() for column, k in place.items()}
+
+
+def _places(table: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, int]:
+    """Find our columns among the table's: column -> position."""
+    folded = [name.casefold() for name in names]
+    wanted = {column: columns.get(column, column) for column in (*NEEDED, *OPTIONAL)}
+    lacking = [
+        name for column, name in wanted.items() if name.casefold() not in folded and column in {*NEEDED, *columns}
+    ]
+    if lacking:
+        raise UserError(
+            f"{table} has the columns {', '.join(names) or '(none)'}, and not {', '.join(lacking)}. The first line "
+            f"must name {', '.join(NEEDED)}; if yours are called otherwise, say so: --data.columns.file path. "
+            "Speakers are needed to keep those of the test out of training."
+        )
+    twice = [name for name in wanted.values() if folded.count(name.casefold()) > 1]
+    if twice:
+        raise UserError(f"{table} has more than one column named {', '.join(twice)}; rename or remove one.")
+    return {column: folded.index(name.casefold()) for column, name in wanted.items() if name.casefold() in folded}
+
+
+def _choice(row: Row, column: str, valid: Collection[str], where: str) -> str:
+    value = row[column].lower()
+    if value not in valid:
+        raise UserError(f"{where} has the {column} {row[column]!r}; it must be {', '.join(valid)}, or empty.")
+    return value

@@ -1,0 +1,238 @@
+"""Recordings: found, read, checked for damage, and made ready for features."""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import librosa
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ser.errors import UserError
+from ser.storage import write_atomically
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
+LOOK = 1  # counted up when what a look into a file tells changes, so that older memories are not believed
+SILENCE_PEAK = 1e-4  # -80 dB of full scale: below it a recording holds no speech
+
+Waveform = npt.NDArray[np.float32]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class DamagedAudio(Exception):
+    """A file holds no usable recording; the message says why."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one look into an audio file tells.
+
+    Attributes:
+        digest: Hash of the decoded samples and their rate, "" for a damaged file.
+        sample_rate_hz: Of the file, before any resampling; 0 for a damaged file.
+        channels: Number of channels; they are averaged when the file is read.
+        duration_s: Length of the recording.
+        problem: Why the file cannot be used, or "" for a sound one.
+    """
+
+    digest: str
+    sample_rate_hz: int = 0
+    channels: int = 0
+    duration_s: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a recording to the waveform that features see.
+
+    Args:
+        top_db: Silence at both ends is trimmed below this many dB under the loudest frame; null keeps it.
+        pre_emphasis: Coefficient a of y[t] = x[t] - a x[t-1]; 0 leaves the waveform as it is.
+        duration_s: What is longer is cut at the end; what is shorter is padded after the features.
+    """
+
+    top_db: float | None = 60.0
+    pre_emphasis: float = 0.0
+    duration_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.duration_s <= 0:
+            raise UserError(f"duration_s is {self.duration_s}; it must be a positive number of seconds.")
+        if self.top_db is not None and self.top_db <= 0:
+            raise UserError(f"top_db is {self.top_db}; it must be positive, or null to keep silence.")
+
+    def samples(self, sample_rate_hz: int) -> int:
+        """Return the number of samples that an utterance has at most."""
+        return round(self.duration_s * sample_rate_hz)
+
+    def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
+        """Trim, pre-emphasise and cut one waveform.
+
+        Args:
+            waveform: Mono samples, shape (N,).
+            sample_rate_hz: Of the waveform.
+
+        Returns:
+            Shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
+        """
+        if self.top_db is not None:
+            waveform, _ = librosa.effects.trim(waveform, top_db=self.top_db)
+        waveform = waveform[: self.samples(sample_rate_hz)]
+        if self.pre_emphasis:
+            waveform = np.append(waveform[:1], waveform[1:] - np.float32(self.pre_emphasis) * waveform[:-1])
+        return waveform
+
+
+def audio_files(root: Path) -> list[Path]:
+    """Return the audio files below a folder, sorted, without hidden files and folders."""
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def read(path: Path, sample_rate_hz: int | None = None) -> Waveform:
+    """Read a recording as mono samples in [-1, 1], resampled if a rate is given.
+
+    Returns:
+        Shape (N,).
+
+    Raises:
+        DamagedAudio: The file is truncated, empty, silent, not finite, or no audio at all.
+    """
+    samples, rate, _ = _decode(path.read_bytes())
+    if sample_rate_hz is not None and rate != sample_rate_hz:
+        samples = soxr.resample(samples, rate, sample_rate_hz)
+    return samples
+
+
+def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
+    """Look into every file once, in parallel; sound files that have not changed since are not read again.
+
+    Args:
+        paths: Audio files.
+        memory: JSON file that keeps what was seen of sound files, by path, size and time of the last change.
+
+    Raises:
+        OSError: The memory cannot be written.
+    """
+    try:
+        seen = {key: Recording(**fields) for key, fields in json.loads(memory.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # there is none, or another version wrote it
+        seen = {}
+    keys = [_state(path) for path in paths]
+    unknown = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in seen]
+    if unknown:
+        looks = in_parallel(lambda item: _inspect(item[1]), unknown, "checking recordings")
+        seen |= {key: recording for (key, _), recording in zip(unknown, looks, strict=True)}
+        sound = {key: asdict(seen[key]) for key in keys if not seen[key].problem}
+        write_atomically(memory, json.dumps(sound).encode())
+    return [seen[key] for key in keys]
+
+
+def in_parallel(function: Callable[[_Item], _Result], items: Sequence[_Item], description: str) -> Iterator[_Result]:
+    """Map over items on all cores, in order, with a progress bar when it takes over two seconds.
+
+    Threads suffice: decoding, resampling and transforms leave Python's lock to the others.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Submitted in blocks, so that memory does not grow with the number of items.
+        blocks = (items[start : start + 256] for start in range(0, len(items), 256))
+        yield from progress(
+            (result for block in blocks for result in pool.map(function, block)), len(items), description
+        )
+
+
+def progress(items: Iterable[_Item], total: int, description: str) -> Iterator[_Item]:
+    """Iterate with a progress bar that appears after two seconds."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+    )
+    task = bar.add_task(description, total=total)
+    start = time.monotonic()
+    try:
+        for item in items:
+            yield item
+            bar.advance(task)
+            if not bar.live.is_started and time.monotonic() - start > 2:
+                bar.start()
+    finally:
+        if bar.live.is_started:  # stopping another would print an empty line
+            bar.stop()
+
+
+def _state(path: Path) -> str:
+    """Name the state of a file, as far as that is known without reading it."""
+    try:
+        status = path.stat()
+    except OSError:  # a link to nowhere, a file that is gone: reading it says so
+        return str(path)
+    return f"{LOOK}|{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+
+
+def _inspect(path: Path) -> Recording:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Recording(digest="", problem=f"cannot be read ({error.strerror})")
+    try:
+        samples, rate, channels = _decode(content)
+    except DamagedAudio as error:
+        return Recording(digest="", problem=str(error))
+    digest = hashlib.sha256(samples.tobytes() + struct.pack("<I", rate))  # which processors have instructions for
+    return Recording(digest.hexdigest()[:32], rate, channels, len(samples) / rate)
+
+
+def _decode(content: bytes) -> tuple[Waveform, int, int]:
+    """Return mono samples, their rate, and the number of channels that they were mixed from."""
+    _refuse_truncated_wav(content)
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            rate = file.samplerate
+            if file.subtype == "PCM_16":  # what libsndfile's own conversion gives, in a third of its time
+                samples = file.read(dtype="int16", always_2d=True) * np.float32(2**-15)  # (N, channels)
+            else:
+                samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise DamagedAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from error
+    if not len(samples):
+        raise DamagedAudio("empty: no samples")
+    mono: Waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise DamagedAudio("holds samples that are not finite numbers (NaN or infinity)")
+    if np.ptp(mono) < 2 * SILENCE_PEAK:
+        raise DamagedAudio("silent: no sample above -80 dB of full scale")
+    return mono, rate, samples.shape[1]
+
+
+def _refuse_truncated_wav(content: bytes) -> None:
+    """Compare the length that a WAV header promises with the bytes that follow; libsndfile reads on in silence."""
+    if not content:
+        raise DamagedAudio("empty: no bytes")
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return
+    position = 12
+    while position + 8 <= len(content):
+        name, size = content[position : position + 4], struct.unpack_from("<I", content, position + 4)[0]
+        held = len(content) - position - 8
+        if name == b"data":
+            streamed = size in (0, 0xFFFFFFFF)  # written by a pipe that did not know the length
+            if size > held and not streamed:
+                raise DamagedAudio(f"truncated: the header promises {size} bytes of samples, the file holds {held}")
+            return
+        position += 8 + size + size % 2
+    raise DamagedAudio("truncated: no samples after the header")

@@ -1,0 +1,45 @@
+"""The whole way from an audio file to features: what a checkpoint carries, and what a cache is keyed by."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ser.data.audio import Preprocess, read
+from ser.data.features import Features
+from ser.recipe import describe
+
+
+class FrontEnd:
+    """Reads, preprocesses, and computes features.
+
+    Args:
+        preprocess: From a recording to a waveform.
+        features: From a waveform to features.
+    """
+
+    def __init__(self, preprocess: Preprocess, features: Features) -> None:
+        self.preprocess = preprocess
+        self.features = features
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (..., T) that every utterance is padded to."""
+        return self.features.shape(self.preprocess.samples(self.features.sample_rate_hz))
+
+    @torch.inference_mode()
+    def __call__(self, path: Path) -> Tensor:
+        """Return the features of a file, shape (..., T) of its valid frames, without padding.
+
+        Raises:
+            DamagedAudio: The file holds no usable recording.
+        """
+        rate = self.features.sample_rate_hz
+        waveform = self.preprocess(read(path, rate), rate)
+        features: Tensor = self.features(torch.from_numpy(waveform))
+        return features
+
+    def description(self) -> dict[str, Any]:
+        """Return plain data that builds the same front-end again, as command-line options of a corpus."""
+        return {"preprocess": describe(self.preprocess)["init_args"], "features": describe(self.features)}

@@ -1,0 +1,111 @@
+"""UAR, WA and macro-F1: functions of a confusion matrix, and the torchmetrics that accumulate it.
+
+A confusion matrix counts utterances, rows by true class and columns by recognised class. A class without a true
+utterance has no recall and is left out of the UAR, as in scikit-learn's ``balanced_accuracy_score``; torchmetrics'
+own macro recall counts it as 0.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+
+def recalls(confusion: Tensor) -> Tensor:
+    """Return the recall of every class, NaN for a class without a true utterance.
+
+    Shape:
+        (K, K) to (K,).
+    """
+    return confusion.diagonal() / confusion.sum(dim=1)
+
+
+def uar(confusion: Tensor) -> Tensor:
+    """Return the unweighted average recall, in [0, 1]: the mean of the recalls of the classes that occur.
+
+    Example:
+        >>> uar(torch.tensor([[3, 1], [0, 2]]))
+        tensor(0.8750)
+    """
+    return recalls(confusion).nanmean()
+
+
+def wa(confusion: Tensor) -> Tensor:
+    """Return the weighted accuracy, in [0, 1]: correct utterances over all.
+
+    Example:
+        >>> wa(torch.tensor([[3, 1], [0, 2]]))
+        tensor(0.8333)
+    """
+    return confusion.trace() / confusion.sum()
+
+
+def macro_f1(confusion: Tensor) -> Tensor:
+    """Return the mean F1 of the classes that occur, as truth or as recognised, in [0, 1].
+
+    Example:
+        >>> macro_f1(torch.tensor([[3, 1], [0, 2]]))
+        tensor(0.8286)
+    """
+    return (2 * confusion.diagonal() / (confusion.sum(dim=0) + confusion.sum(dim=1))).nanmean()
+
+
+def confusion_matrix(targets: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """Count utterances by true and recognised class.
+
+    Args:
+        targets: (N,) class numbers.
+        predicted: (N,) class numbers.
+        num_classes: K.
+
+    Returns:
+        (K, K), int64.
+    """
+    return torch.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+class _OfConfusion(MulticlassConfusionMatrix):
+    """Base: accumulates the confusion matrix of everything since the last reset, over all processes.
+
+    Takes class numbers (B,) or scores (B, K), and targets (B,).
+    """
+
+    higher_is_better = True
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, validate_args=False, **kwargs)
+
+
+class UAR(_OfConfusion):
+    """Unweighted average recall, see :func:`uar`."""
+
+    def compute(self) -> Tensor:
+        """Return the score, a scalar."""
+        return uar(self.confmat)
+
+
+class WA(_OfConfusion):
+    """Weighted accuracy, see :func:`wa`."""
+
+    def compute(self) -> Tensor:
+        """Return the score, a scalar."""
+        return wa(self.confmat)
+
+
+class MacroF1(_OfConfusion):
+    """Macro-F1, see :func:`macro_f1`."""
+
+    def compute(self) -> Tensor:
+        """Return the score, a scalar."""
+        return macro_f1(self.confmat)
+
+
+def emotion_metrics(num_classes: int, prefix: str = "") -> MetricCollection:
+    """Return UAR, WA and macro-F1, accumulating one confusion matrix between them."""
+    return MetricCollection(
+        {"uar": UAR(num_classes), "wa": WA(num_classes), "macro_f1": MacroF1(num_classes)},
+        prefix=prefix,
+        compute_groups=[["uar", "wa", "macro_f1"]],
+    )

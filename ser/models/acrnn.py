@@ -1,0 +1,98 @@
+"""ACRNN: convolutions, a BiLSTM, and attention over time.
+
+M. Chen, X. He, J. Yang, H. Zhang: "3-D Convolutional Recurrent Neural Networks with Attention Model for Speech Emotion
+Recognition", IEEE Signal Processing Letters 25(10), 2018. CoRNN is a modification of it, and compares itself with it.
+
+The letter and the program that its authors released differ; the defaults are the program's where the letter's numbers
+cannot be reached otherwise, and both readings are options: pooling over 4 mel bins (letter: 2), batch norm on the
+linear layer of every frame (letter: on the last hidden layer). The attention is the letter's, a softmax of a linear
+score; the program squashes the score through a sigmoid first. Weights are initialised as in Keras, which neither says.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ser.errors import UserError
+from ser.models.convolutions import Conv, ConvBlock, ConvStack
+from ser.models.layers import LSTM, Dropout, TemporalPooling, as_sequence, check_features, follow_keras
+
+
+class ACRNN(nn.Module):
+    """Six convolutions → linear layer on every frame → BiLSTM → attention pooling → classifier with a hidden layer.
+
+    Args:
+        num_classes: Emotions.
+        feature_shape: (C, F, T); the letter's is (3, 40, 300): log-mel, delta, delta-delta.
+        mel_pool: Mel bins of the one pooling window; it spans 2 frames.
+        norm: Where batch norm acts: on the `linear` layer of every frame or on the hidden layer, `fc`.
+        squash_attention: Squash attention scores through a sigmoid and a learned gain, so that they are bounded.
+        lstm_hidden: Units per direction.
+        dropout: Share of values set to zero before the classifier.
+        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+
+    Raises:
+        UserError: `feature_shape` is no spectrogram, or too small.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 4,
+        feature_shape: tuple[int, ...] = (3, 40, 300),
+        *,
+        mel_pool: int = 4,
+        norm: Literal["linear", "fc"] = "linear",
+        squash_attention: bool = False,
+        lstm_hidden: int = 128,
+        dropout: float = 0.0,
+        mask_padding: bool = True,
+    ) -> None:
+        super().__init__()
+        wanted = ("channels", "mel bins", "frames")
+        check_features("ACRNN", feature_shape, wanted, "a log-mel spectrogram with deltas, such as (3, 40, 300)")
+        if norm not in ("linear", "fc"):
+            raise UserError(f"norm is {norm!r}; choose linear or fc")
+        self.num_classes = num_classes
+        self.feature_shape = feature_shape
+        self.mel_pool = mel_pool
+        self.norm = norm
+        self.squash_attention = squash_attention
+        self.lstm_hidden = lstm_hidden
+        self.dropout = dropout
+        self.mask_padding = mask_padding
+
+        channels, bins, _ = feature_shape
+        whole_frame = (max(bins // mel_pool, 1), 1)  # a kernel as high as the image is a linear layer on every frame
+        self.convolutions = ConvStack(
+            feature_shape,
+            [
+                ConvBlock(Conv(channels, 128, (3, 5)), "leaky_relu", norm="none", pool=(mel_pool, 2)),
+                ConvBlock(Conv(128, 256, (3, 5)), "leaky_relu", norm="none"),
+                *(ConvBlock(Conv(256, 256, (3, 5)), "leaky_relu", norm="none") for _ in range(4)),
+                ConvBlock(
+                    Conv(256, 768, whole_frame, same=False),
+                    "leaky_relu",
+                    norm="before" if norm == "linear" else "none",
+                ),
+            ],
+        )
+        self.lstm = LSTM(768, lstm_hidden, bidirectional=True)
+        width = self.lstm.output_size
+        self.pool = TemporalPooling("attention", width)
+        if squash_attention:
+            self.pool.score = nn.Sequential(nn.Linear(width, 1), nn.Sigmoid(), nn.Linear(1, 1, bias=False))
+        self.classifier = nn.Sequential(
+            nn.Linear(width, 64),
+            *([nn.BatchNorm1d(64)] if norm == "fc" else []),
+            nn.LeakyReLU(),
+            Dropout(dropout),
+            nn.Linear(64, num_classes),
+        )
+        self.apply(follow_keras)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Compute logits (B, num_classes) from features (B, C, F, T) and lengths (B,) in frames."""
+        images, spans = self.convolutions(features, lengths if self.mask_padding else None)  # (B, 768, 1, T/2)
+        outputs, _ = self.lstm(as_sequence(images), spans)  # (B, T/2, D)
+        logits: Tensor = self.classifier(self.pool(outputs, spans))
+        return logits

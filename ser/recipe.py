@@ -1,0 +1,60 @@
+"""How an object was made, as plain data: what checkpoints, cache keys and protocols are written with.
+
+The convention is scikit-learn's: an object keeps every constructor argument as an attribute of the same name.
+"""
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def describe(value: Any) -> Any:
+    """Turn a value into plain data (dicts, lists, strings, numbers) from which it can be made again.
+
+    Objects and partials become ``{"class_path": ..., "init_args": {...}}``, which the command line reads back.
+
+    Raises:
+        TypeError: An object does not keep one of its constructor arguments as an attribute.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, type):
+        return _class_path(value)
+    if isinstance(value, functools.partial):
+        return {"class_path": _class_path(value.func), "init_args": describe(value.keywords)}
+    return {"class_path": _class_path(type(value)), "init_args": describe(_arguments(value))}
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """Hash a value's description: equal descriptions, equal digest (``length`` hexadecimal characters)."""
+    text = json.dumps(describe(value), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _class_path(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _arguments(value: object) -> dict[str, Any]:
+    names = [
+        name
+        for name, parameter in inspect.signature(type(value).__init__).parameters.items()
+        if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    lacking = [name for name in names if not hasattr(value, name)]
+    if lacking:
+        raise TypeError(
+            f"{type(value).__name__} does not keep its constructor argument(s) {', '.join(lacking)} as attributes of "
+            "the same name, so it cannot be described"
+        )
+    return {name: getattr(value, name) for name in names}

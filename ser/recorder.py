@@ -1,0 +1,234 @@
+"""The recorder: a callback that writes the run folder and shows results while a run goes on."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.distributed
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ser.metrics import uar
+from ser.runs import Evaluation, RunFolder, probability_column, table_as_csv
+from ser.storage import write_atomically
+
+
+@runtime_checkable
+class EvaluationLogger(Protocol):
+    """A logger that can show an evaluation."""
+
+    def log_evaluation(self, stage: str, evaluation: Evaluation) -> None:
+        """Show the evaluation of a stage ("val" or "test")."""
+
+
+class RunRecorder(Callback):
+    """Writes the run folder, and shows results in the terminal and to loggers that can show them.
+
+    Args:
+        run: The folder.
+        config: Content of ``config.yaml``, if the run has one.
+    """
+
+    def __init__(self, run: RunFolder, config: str | None = None) -> None:
+        self.run = run
+        self.config = config
+        self._outputs: list[tuple[Tensor, ...]] = []
+        self._best: tuple[float, int, Evaluation] | None = None
+        self._epoch_seconds: list[float] = []
+        self._epoch_start = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Create the folder, once data and settings are known to be good."""
+        path = trainer.strategy.broadcast(str(self.run.path) if trainer.is_global_zero else "")
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(Path(path, "checkpoints"))
+        if trainer.is_global_zero and self.config is not None and not (stage != "fit" and self._has("config.yaml")):
+            self._write("config.yaml", self.config)
+        if trainer.is_global_zero and stage in ("fit", "test", "validate"):
+            self._write("protocol.json", _json(_corpus(trainer).protocol_description()))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what is trained on what."""
+        if trainer.is_global_zero:
+            data = _corpus(trainer)
+            net = getattr(pl_module, "net", pl_module)
+            print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {data.summary()}")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._epoch_start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock: an epoch with its validation."""
+        self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Keep what was said of a batch."""
+        self._keep(outputs)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Keep what was said of a batch."""
+        self._keep(outputs)
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Keep what was said of a batch."""
+        self._outputs.append(tuple(output.cpu() for output in outputs))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the best epoch; outside of a fit, report."""
+        evaluation = self._evaluation(trainer)
+        if not trainer.is_global_zero or trainer.sanity_checking or evaluation is None:
+            return
+        score = uar(evaluation.confusion).item()
+        if self._best is None or score > self._best[0]:
+            self._best = score, trainer.current_epoch, evaluation
+        if trainer.state.fn == "validate":
+            self._report(trainer, "val", evaluation)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write predictions and scores."""
+        evaluation = self._evaluation(trainer)
+        if trainer.is_global_zero and evaluation is not None:
+            self._write("predictions.csv", evaluation.csv())
+            self._report(trainer, "test", evaluation)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write and show what was recognised."""
+        gathered = self._gather(trainer)
+        if not trainer.is_global_zero or gathered is None:
+            return
+        positions, probabilities = gathered
+        data = _corpus(trainer)
+        columns = zip(positions.tolist(), probabilities.argmax(dim=1).tolist(), probabilities.tolist(), strict=True)
+        rows = [[data.relative(data.table[i].path), data.labels[p], *row] for i, p, row in columns]
+        header = ["file", "emotion", *map(probability_column, data.labels)]
+        self._write("predictions.csv", table_as_csv(header, rows))
+        _print_recognised(header, rows)
+        print(f"All {len(rows)} files: {self.run.path / 'predictions.csv'}")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the validation scores of the best epoch and write what training took."""
+        if trainer.is_global_zero and self._best is not None:
+            _, epoch, evaluation = self._best
+            for logger in trainer.loggers:
+                if isinstance(logger, EvaluationLogger):
+                    logger.log_evaluation("val", evaluation)
+            self._write_scores(
+                val={"best_epoch": epoch, **evaluation.scores()}, fit=self._fit_summary(trainer, pl_module)
+            )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say how an interrupted fit goes on."""
+        resumable = trainer.state.fn == "fit" and self.run.reserved and self._has("checkpoints/last.ckpt")
+        if trainer.is_global_zero and resumable:
+            print(f"\nInterrupted; the same command with --ckpt_path last goes on in {self.run.path}.", file=sys.stderr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed fit needs: the best epoch so far, and the clock."""
+        best = self._best and (*self._best[:2], vars(self._best[2]))
+        return {"best": best, "epoch_seconds": self._epoch_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._epoch_seconds = list(state_dict["epoch_seconds"])
+        if state_dict["best"]:
+            score, epoch, evaluation = state_dict["best"]
+            fields = Evaluation.__dataclass_fields__
+            self._best = score, epoch, Evaluation(**{name: evaluation[name] for name in fields})
+
+    def _keep(self, outputs: Mapping[str, Tensor]) -> None:
+        self._outputs.append(tuple(outputs[name].cpu() for name in ("positions", "probabilities", "targets")))
+
+    def _gather(self, trainer: Trainer) -> tuple[Tensor, ...] | None:
+        """Join the batches of all processes, in the order of the utterances."""
+        batches, self._outputs = self._outputs, []
+        joined = tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+        if trainer.world_size > 1:
+            everyone: list[tuple[Tensor, ...]] = [()] * trainer.world_size
+            torch.distributed.all_gather_object(everyone, joined)
+            joined = tuple(torch.cat(parts) for parts in zip(*filter(None, everyone), strict=True))
+        if not joined:
+            return None
+        order = joined[0].argsort()
+        return tuple(part[order] for part in joined)
+
+    def _evaluation(self, trainer: Trainer) -> Evaluation | None:
+        gathered = self._gather(trainer)
+        if gathered is None:
+            return None
+        positions, probabilities, targets = gathered
+        data = _corpus(trainer)
+        utterances = [data.table[position] for position in positions.tolist()]
+        return Evaluation(
+            labels=list(data.labels),
+            files=[data.relative(utterance.path) for utterance in utterances],
+            speakers=[utterance.speaker for utterance in utterances],
+            targets=targets,
+            probabilities=probabilities,
+        )
+
+    def _report(self, trainer: Trainer, stage: str, evaluation: Evaluation) -> None:
+        data = _corpus(trainer)
+        self._write_scores(**{stage: evaluation.scores()}, fingerprint=data.fingerprint)
+        for logger in trainer.loggers:
+            if isinstance(logger, EvaluationLogger):
+                logger.log_evaluation(stage, evaluation)
+        speakers = sorted(set(evaluation.speakers))
+        plural = "s" if len(speakers) > 1 else ""
+        evaluation.print(
+            f"\n{data.name}, {stage}: {len(evaluation.files)} utterances of speaker{plural} {', '.join(speakers)}"
+        )
+        if data.synthetic:
+            print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
+        for note in data.audit.notes:
+            print(f"Note: {note}")
+
+    def _fit_summary(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds_per_epoch": sum(self._epoch_seconds) / max(len(self._epoch_seconds), 1),
+            "trainable_parameters": _trainable(pl_module),
+        }
+
+    def _write_scores(self, **sections: Any) -> None:
+        path = self.run.path / "metrics.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        self._write("metrics.json", _json({**known, **sections}))
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        write_atomically(self.run.path / name, content.encode() if isinstance(content, str) else content)
+
+    def _has(self, name: str) -> bool:
+        return (self.run.path / name).exists()
+
+
+def _print_recognised(header: Sequence[str], rows: Sequence[Sequence[Any]], shown: int = 20) -> None:
+    table = Table()
+    for column in header:
+        table.add_column(column.removeprefix("p_"), justify="left" if column in ("file", "emotion") else "right")
+    for file, emotion, *probabilities in rows[:shown]:
+        table.add_row(file, emotion, *(f"{value:.2f}" for value in probabilities))
+    if len(rows) > shown:
+        table.add_row("…")
+    Console().print(table)
+
+
+def _corpus(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _trainable(module: LightningModule) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,161 @@
+"""The run folder: what a run leaves behind, written by a callback and read by whatever analyses results.
+
+``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (on what
+the scores were measured), ``predictions.csv`` (one row per test utterance) and ``metrics.json``.
+"""
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ser.errors import UserError
+from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
+
+STAGES = {"validate": "val", "test": "test"}
+
+
+@dataclass
+class RunOptions:
+    """Where the run is kept.
+
+    Args:
+        system: Name of the system, set by its config; names the experiment.
+        root: Folder of all experiments.
+        experiment: Folder of runs that belong together; null is <system>-<corpus>.
+        name: Folder of this run; null is fold<fold>-seed<seed>. A number is added to a name that is taken.
+    """
+
+    system: str | None = None
+    root: str = "runs"
+    experiment: str | None = None
+    name: str | None = None
+
+
+class RunFolder:
+    """One run's folder, created when it is first needed.
+
+    Args:
+        experiment: Folder of the experiment.
+        name: Wanted name of the run.
+        resume: Continue the newest run of this name instead of starting another.
+    """
+
+    def __init__(self, experiment: Path, name: str, resume: bool = False) -> None:
+        self.experiment = experiment
+        self.name = name
+        if resume and self.last_checkpoint:
+            self.path = self.last_checkpoint.parent.parent
+
+    @cached_property
+    def last_checkpoint(self) -> Path | None:
+        """The last checkpoint of the newest run of this name, if there is any."""
+        runs = [self.experiment / self.name, *self.experiment.glob(f"{self.name}-[0-9]*")]
+        checkpoints = [path for run in runs if (path := run / "checkpoints" / "last.ckpt").exists()]
+        return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+
+    @property
+    def reserved(self) -> bool:
+        """Whether the folder is there already."""
+        return "path" in vars(self)
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder, reserved for this run alone."""
+        try:
+            for number in itertools.count(1):
+                path = self.experiment / (self.name if number == 1 else f"{self.name}-{number}")
+                try:
+                    path.mkdir(parents=True)
+                except FileExistsError:
+                    continue
+                return path
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.experiment / self.name} cannot be created: {error.strerror}. "
+                "Choose another place with --run.root."
+            ) from error
+        raise AssertionError  # itertools.count does not end
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network said of labelled utterances.
+
+    Attributes:
+        labels: K names, in the order of the columns of ``probabilities``.
+        files: N files, relative to the corpus.
+        speakers: N speakers.
+        targets: (N,) class numbers.
+        probabilities: (N, K).
+    """
+
+    labels: Sequence[str]
+    files: Sequence[str]
+    speakers: Sequence[str]
+    targets: Tensor
+    probabilities: Tensor
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """Counts by true (row) and recognised (column) class, (K, K)."""
+        return confusion_matrix(self.targets, self.probabilities.argmax(dim=1), len(self.labels))
+
+    @cached_property
+    def recalls(self) -> dict[str, float]:
+        """Recall of every class; NaN for a class that does not occur."""
+        return dict(zip(self.labels, recalls(self.confusion).tolist(), strict=True))
+
+    def scores(self) -> dict[str, Any]:
+        """Return UAR, WA, macro-F1, recalls, the confusion matrix and the number of utterances, as plain data."""
+        return {
+            "uar": uar(self.confusion).item(),
+            "wa": wa(self.confusion).item(),
+            "macro_f1": macro_f1(self.confusion).item(),
+            "recalls": {label: None if math.isnan(value) else value for label, value in self.recalls.items()},
+            "confusion": self.confusion.tolist(),
+            "utterances": len(self.targets),
+        }
+
+    def csv(self) -> bytes:
+        """Return a row per utterance: file, speaker, target, predicted, and the probability of every class."""
+        predicted = self.probabilities.argmax(dim=1).tolist()
+        columns = zip(
+            self.files, self.speakers, self.targets.tolist(), predicted, self.probabilities.tolist(), strict=True
+        )
+        rows = [[file, speaker, self.labels[t], self.labels[p], *row] for file, speaker, t, p, row in columns]
+        return table_as_csv(["file", "speaker", "target", "predicted", *map(probability_column, self.labels)], rows)
+
+    def print(self, title: str) -> None:
+        """Print scores, recalls and the confusion matrix in the terminal."""
+        table = Table("", title=title, title_justify="left")
+        for label in (*self.labels, "recall"):
+            table.add_column(label, justify="right")
+        for label, row in zip(self.labels, self.confusion.tolist(), strict=True):
+            recall = self.recalls[label]
+            table.add_row(label, *map(str, row), "–" if math.isnan(recall) else f"{recall:.1%}")
+        Console().print(table)
+        print("Rows are the truth, columns what was recognised.")
+        scores = self.scores()
+        print(f"UAR {scores['uar']:.1%}   WA {scores['wa']:.1%}   macro-F1 {scores['macro_f1']:.1%}")
+
+
+def probability_column(label: str) -> str:
+    """Return the name of the column that holds a class's probability in ``predictions.csv``."""
+    return f"p_{label}"
+
+
+def table_as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
+    """Return a table as UTF-8 CSV; numbers keep every digit that tells them apart."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().encode()

@@ -1,0 +1,234 @@
+"""The task: any network that recognises emotion, trained and evaluated the same way."""
+
+import os
+import warnings
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+
+from ser.errors import UserError
+from ser.metrics import emotion_metrics
+from ser.recipe import describe
+
+Stage = Literal["train", "val", "test"]
+SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
+
+
+class Utterances(Protocol):
+    """A batch, as :class:`ser.data.Batch` is one.
+
+    Attributes:
+        features: (B, ..., T), zero behind each utterance's end.
+        lengths: (B,) valid frames of each.
+        targets: (B,) class numbers.
+        positions: (B,) which utterances these are.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+    positions: Tensor
+
+
+class Recognised(NamedTuple):
+    """What the task says of a batch.
+
+    Attributes:
+        loss: Scalar, for the trainer.
+        probabilities: (B, K), detached.
+        targets: (B,) class numbers.
+        positions: (B,) which utterances these are.
+    """
+
+    loss: Tensor
+    probabilities: Tensor
+    targets: Tensor
+    positions: Tensor
+
+
+class EmotionClassifier(LightningModule):
+    """Standardise, mask, classify; score UAR, WA and macro-F1.
+
+    Args:
+        net: ``net(features, lengths) -> logits``, see ``ser.models``.
+        emotions: Names of the classes, in the order of the logits.
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the schedule from the optimiser, stepped per epoch; null keeps the learning rate.
+        pad_before_norm: Leave padding as it becomes under standardisation (-mean/sigma) instead of zero: the quirk
+            of the public ACRNN code.
+
+    Attributes:
+        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames.
+        feature_sigma: (..., 1) their standard deviation.
+        front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
+    """
+
+    feature_mean: Tensor
+    feature_sigma: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        emotions: list[str],
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        pad_before_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            # Lightning proposes ignore=["net"], with which load_from_checkpoint cannot build the net.
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`")
+            self.save_hyperparameters()
+        self.net = net
+        self.emotions = emotions
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.front_end: dict[str, Any] | None = None
+        self.pad_before_norm = pad_before_norm
+        self.train_metrics = emotion_metrics(len(emotions), "train/")
+        self.val_metrics = emotion_metrics(len(emotions), "val/")
+        self.test_metrics = emotion_metrics(len(emotions), "test/")
+        # Filled with the training side's statistics before the first step, or from a checkpoint.
+        self.register_buffer("feature_mean", torch.zeros(()))
+        self.register_buffer("feature_sigma", torch.ones(()))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits of a batch.
+
+        Args:
+            features: (B, ..., T), as the front-end computes them.
+            lengths: (B,) valid frames of each.
+
+        Returns:
+            (B, K).
+        """
+        features = (features - self.feature_mean) / self.feature_sigma.clamp_min(SIGMA_FLOOR)
+        if not self.pad_before_norm:
+            valid = torch.arange(features.shape[-1], device=features.device) < lengths[:, None]  # (B, T)
+            features = features * valid.reshape(len(lengths), *[1] * (features.dim() - 2), -1)
+        logits: Tensor = self.net(features, lengths)
+        return logits
+
+    def training_step(self, batch: Utterances, batch_idx: int) -> Tensor:
+        """Return the loss of a training batch."""
+        return self._step(batch, "train", self.train_metrics).loss
+
+    def validation_step(self, batch: Utterances, batch_idx: int) -> dict[str, Tensor]:
+        """Score a validation batch."""
+        return self._step(batch, "val", self.val_metrics)._asdict()
+
+    def test_step(self, batch: Utterances, batch_idx: int) -> dict[str, Tensor]:
+        """Score a test batch."""
+        return self._step(batch, "test", self.test_metrics)._asdict()
+
+    def predict_step(self, batch: Utterances, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Return the utterances' positions (B,) and the probability of every emotion (B, K)."""
+        return batch.positions, self(batch.features, batch.lengths).float().softmax(dim=-1)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimiser and, if there is one, the schedule."""
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        watched = {"monitor": scheduler.monitor} if hasattr(scheduler, "monitor") else {}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **watched}}
+
+    def setup(self, stage: str) -> None:
+        """Take front-end and feature statistics, those of the training side, from the data."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and data is not None:
+            self.front_end = data.front_end.description()
+            self.feature_mean, self.feature_sigma = (value.to(self.device) for value in data.statistics())
+
+    def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
+        """Seed dropout with the run's seed and the epoch, so that a resumed fit equals an uninterrupted one.
+
+        Not when the epoch starts: whether the loader draws a random number after that depends on a resumption.
+        """
+        seed = os.environ.get("PL_GLOBAL_SEED")  # what Lightning's seed_everything was called with
+        if batch_idx == 0 and seed is not None:
+            torch.manual_seed(hash((int(seed), self.current_epoch, self.global_rank)) % 2**63)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the front-end, and describe network and optimiser as plain data however this task was made.
+
+        The command line's checkpoints do the latter already; this gives those made in Python the same form.
+        """
+        checkpoint["front_end"] = self.front_end
+        if "_instantiator" not in checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}):
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
+                **describe(self)["init_args"],
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take front-end and statistics from the checkpoint.
+
+        Raises:
+            UserError: It is a checkpoint of another network or of other emotions.
+        """
+        self.refuse_other(checkpoint)
+        self.front_end = checkpoint.get("front_end")
+        for name in ("feature_mean", "feature_sigma"):  # whose shape is known only now
+            setattr(self, name, checkpoint["state_dict"][name].to(self.device))
+
+    def refuse_other(self, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with this task.
+
+        Raises:
+            UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
+        """
+        theirs = list(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("emotions", self.emotions))
+        if theirs != self.emotions:
+            raise UserError(
+                f"The checkpoint recognises {', '.join(theirs)}; the data are labelled {', '.join(self.emotions)}. "
+                f"Give --data.emotions '[{','.join(theirs)}]', or a checkpoint trained on these emotions."
+            )
+        ours = {f"net.{name}": tuple(value.shape) for name, value in self.net.state_dict().items()}
+        saved = {n: tuple(v.shape) for n, v in checkpoint["state_dict"].items() if n.startswith("net.")}
+        if ours != saved:
+            name = next(name for name in (*ours, *saved) if ours.get(name) != saved.get(name))
+            raise UserError(
+                f"The checkpoint holds another network than this {type(self.net).__name__}: {name} has shape "
+                f"{saved.get(name, 'none')} there and {ours.get(name, 'none')} here. "
+                "Give the config and the options that it was trained with."
+            )
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training scores."""
+        self._log_scores(self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores."""
+        self._log_scores(self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores."""
+        self._log_scores(self.test_metrics)
+
+    def _log_scores(self, metrics: MetricCollection) -> None:
+        for name, score in metrics.compute().items():
+            self.log(name, score, prog_bar=name.endswith("uar"))
+        metrics.reset()
+
+    def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
+        logits = self(batch.features, batch.lengths).float()  # (B, K)
+        loss = F.cross_entropy(logits, batch.targets)
+        probabilities = logits.detach().softmax(dim=-1)
+        metrics.update(probabilities, batch.targets)
+        self.log(
+            f"{stage}/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch.targets),
+            prog_bar=True,
+            sync_dist=stage != "train",  # evaluation reports every process's utterances
+        )
+        return Recognised(loss, probabilities, batch.targets, batch.positions)

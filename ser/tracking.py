@@ -1,0 +1,156 @@
+"""Weights & Biases: where a run can be followed, with or without an account."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import loggers
+from lightning.pytorch.utilities import rank_zero_only
+
+from ser.runs import Evaluation, RunFolder
+
+
+class WandbLogger(loggers.WandbLogger):
+    """Lightning's logger, offline unless a key is configured, with dashboards of confusion matrices and recalls.
+
+    Args:
+        project: W&B project.
+        offline: Keep the run on this machine; null does so when no API key is configured.
+        log_model: Upload checkpoints, see Lightning's logger.
+        tags: Tags of the run, besides those that ``ser`` gives it.
+    """
+
+    def __init__(
+        self,
+        project: str = "ser",
+        offline: bool | None = None,
+        log_model: bool = False,
+        tags: list[str] | None = None,
+    ) -> None:
+        if offline is None:
+            offline = not _key_configured()
+        super().__init__(project=project, offline=offline, log_model=log_model, tags=tags or [])
+        del self._wandb_init["anonymous"]  # W&B warns of the argument that Lightning always passes
+        self.run_folder: RunFolder | None = None
+
+    def attach(self, run: RunFolder, tags: list[str], config: dict[str, Any]) -> None:
+        """Name the W&B run after the run folder and keep its files there.
+
+        Args:
+            run: The folder; not created before the first log.
+            tags: Corpus, system and protocol.
+            config: Settings to show and to filter by.
+        """
+        self.run_folder = run
+        self._wandb_init["tags"] += tags
+        self._wandb_init["config"] = config
+
+    @property
+    def version(self) -> None:
+        """No version: the run folder names the run, and W&B's id would only fill the progress bar."""
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run."""
+        if self._experiment is None and self.run_folder is not None and getattr(rank_zero_only, "rank", 0) == 0:
+            path = self.run_folder.path
+            import wandb
+
+            self._save_dir = str(path)
+            self._name = path.name
+            self._wandb_init |= {
+                "dir": str(path),
+                "name": path.name,
+                "group": path.parent.name,
+                "id": _identity(path),
+                "settings": wandb.Settings(silent=True, x_disable_machine_info=False),
+            }
+        return super().experiment
+
+    @rank_zero_only
+    def log_evaluation(self, stage: str, evaluation: Evaluation) -> None:
+        """Show the confusion matrix, interactive and as a row-normalised heat map, and the recalls."""
+        import wandb
+
+        predicted = evaluation.probabilities.argmax(dim=1).tolist()
+        recalls = [[label, recall] for label, recall in evaluation.recalls.items()]
+        self.experiment.log(
+            {
+                f"{stage}/confusion_matrix": wandb.plot.confusion_matrix(
+                    y_true=evaluation.targets.tolist(),
+                    preds=predicted,
+                    class_names=list(evaluation.labels),
+                    title=f"{stage} confusion",
+                ),
+                f"{stage}/confusion_heatmap": wandb.Image(heat_map(evaluation)),
+                f"{stage}/recalls": wandb.Table(columns=["emotion", "recall"], data=recalls),
+            }
+        )
+
+    def where(self) -> str | None:
+        """Return the lines that say how to look at the run."""
+        if self._experiment is None:
+            return None
+        if not self._offline:
+            return f"W&B: {self._experiment.url}"
+        folder = Path(self._experiment.dir).parent
+        shown = os.path.relpath(folder)
+        return (
+            f"W&B (offline): look at it with   wandb leet {shown}\n               upload it with    wandb sync {shown}"
+        )
+
+
+def heat_map(evaluation: Evaluation) -> Any:
+    """Draw the row-normalised confusion matrix.
+
+    Returns:
+        A matplotlib figure; rows are the truth, a cell shows the percentage of its row and the count.
+    """
+    from matplotlib.figure import Figure
+
+    confusion = evaluation.confusion.double()
+    share = (confusion / confusion.sum(dim=1, keepdim=True)).nan_to_num()
+    size = 1.6 + 0.9 * len(evaluation.labels)
+    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(evaluation.labels))
+    axes.set_xticks(ticks, evaluation.labels, rotation=45, ha="right")
+    axes.set_yticks(ticks, evaluation.labels)
+    axes.set(xlabel="recognised", ylabel="truth")
+    for row, column in torch.cartesian_prod(torch.arange(len(ticks)), torch.arange(len(ticks))).tolist():
+        value = share[row, column].item()
+        text = f"{value:.0%}\n{int(confusion[row, column])}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if value > 0.5 else "black")
+    figure.colorbar(image, label="share of the true class")
+    return figure
+
+
+def _identity(path: Path) -> str:
+    """Return the W&B id of a run folder: kept there, so that a resumed fit continues its run."""
+    kept = path / "wandb_id"
+    if not kept.exists():
+        kept.write_text(secrets.token_hex(4))
+    return kept.read_text()
+
+
+def _key_configured() -> bool:
+    """Tell whether W&B would log in, without asking it to: it would prompt."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+        return False
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import netrc
+
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def silence() -> None:
+    """Keep W&B from printing; ``ser`` says in one line where the run is."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_CONSOLE", "off")

@@ -1,0 +1,273 @@
+"""Lightning's verbs, fit, validate, test and predict, wired for corpora, networks and run folders."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+
+from ser.data import SpeechCorpus
+from ser.errors import UserError
+from ser.parser import Parser
+from ser.recorder import RunRecorder
+from ser.runs import RunFolder, RunOptions
+from ser.task import EmotionClassifier
+from ser.tracking import WandbLogger, silence
+
+# Warnings of libraries that ask for nothing a user could do, or that ser has dealt with.
+QUIET = (
+    ".*does not have many workers.*",  # batches come from a memory map in microseconds
+    ".*is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*The dirpath has changed from.*",  # a test of a fit's checkpoint leaves a run folder of its own
+    ".*Experiment logs directory .* exists.*",
+    ".*LightningCLI's args parameter is intended to run from within Python.*",
+)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run one of Lightning's verbs.
+
+    Args:
+        args: The verb and its options.
+
+    Raises:
+        UserError: Bad input.
+        SystemExit: With code 2 for options that do not parse, 0 after ``--help`` and ``--print_config``.
+    """
+    silence()
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32; on a CPU the setting takes a slow path
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        SerCLI(args=list(args))
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except Exception as error:
+        if wrapped := _user_error(error):
+            raise wrapped from None
+        raise
+
+
+class SerCLI(LightningCLI):
+    """LightningCLI whose network, labels and features follow from the corpus.
+
+    Each of these facts is stated once, in the corpus, and linked from there to the model.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.checkpoint: dict[str, Any] | None = None
+        super().__init__(
+            EmotionClassifier,
+            SpeechCorpus,
+            subclass_mode_data=True,
+            save_config_callback=None,  # RunRecorder keeps the config
+            trainer_class=Trainer,
+            trainer_defaults={
+                "logger": {"class_path": "ser.tracking.WandbLogger"},
+                "max_epochs": 100,
+                "log_every_n_steps": 1,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,  # RunRecorder says it in a line
+            },
+            seed_everything_default=1,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={"prog": "ser"},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add optimiser, checkpoints, early stopping and the run folder, and link the model to the corpus."""
+        parser.add_argument("--run", type=RunOptions, default=RunOptions(), help="where the run is kept")
+        parser.add_argument(
+            "--test_checkpoint",
+            type=Literal["best", "last", "none"],
+            default="best",
+            help="which checkpoint fit tests at its end: best by validation UAR, last, or none",
+        )
+        parser.add_argument("--optimizer", type=OptimizerCallable, default={"class_path": "torch.optim.Adam"})
+        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
+        parser.link_arguments("optimizer", "model.optimizer")
+        parser.link_arguments("lr_scheduler", "model.lr_scheduler")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/uar",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+                # After the epoch rather than in its validation: what resumes begins with the next epoch.
+                "checkpoint.save_on_train_epoch_end": True,
+                "early_stopping.monitor": "val/uar",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 20,
+            }
+        )
+        for fact, target in {
+            "labels": "emotions",
+            "num_classes": "net.init_args.num_classes",
+            "feature_shape": "net.init_args.feature_shape",
+        }.items():
+            parser.link_arguments(f"data.{fact}", f"model.{target}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; a checkpoint given to validate, test or predict supplies the defaults of network and front-end."""
+        verb = args[0]
+        path = _option(args, "--ckpt_path")
+        if path is not None and path not in ("best", "last"):
+            self.checkpoint = read_checkpoint(Path(path))
+            if verb != "fit":
+                self._subcommand_parsers[verb].set_defaults(_defaults_of(self.checkpoint))
+        elif verb != "fit":
+            raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
+        super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not let the checkpoint override the command line; it supplied defaults in parse_arguments."""
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a checkpoint that does not fit before anything is written."""
+        if self.checkpoint is not None:
+            self.model.refuse_other(self.checkpoint)
+
+    def before_instantiate_classes(self) -> None:
+        """Keep the config as the user composed it."""
+        parser = self._parser(self.subcommand)
+        self.config_text: str = parser.dump(self._config, skip_unset=False, skip_link_targets=True)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Wire the run folder to the trainer, its callbacks and its logger."""
+        config = self._config
+        self.run_folder = self._run_folder(config)
+        callbacks = self.config_init[self.subcommand].trainer.callbacks or []
+        if not config.trainer.fast_dev_run:
+            callbacks = [RunRecorder(self.run_folder, self.config_text), *callbacks]
+        trainer = super().instantiate_trainer(
+            callbacks=callbacks, default_root_dir=str(self.run_folder.experiment), **kwargs
+        )
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                tags = [self.datamodule.name, self._system(config), type(self.datamodule.protocol).__name__]
+                logger.attach(self.run_folder, tags, {"seed": config.seed_everything, **_facts(self.datamodule)})
+        return trainer
+
+    def before_fit(self) -> None:
+        """Resume the newest run if asked to."""
+        config = self.config_init[self.subcommand]
+        if config.ckpt_path == "last":
+            checkpoint = self.run_folder.last_checkpoint
+            if checkpoint is None:
+                print(f"No run of {self.run_folder.experiment / self.run_folder.name} to resume; starting one.")
+            config.ckpt_path = checkpoint
+
+    def after_fit(self) -> None:
+        """Test the chosen checkpoint, and say where everything is."""
+        which = self._config.test_checkpoint
+        if which != "none" and not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which, verbose=False)
+        self._say_where()
+
+    def after_test(self) -> None:
+        """Say where everything is."""
+        self._say_where()
+
+    after_validate = after_test
+
+    @property
+    def _config(self) -> Namespace:
+        """The verb's config."""
+        config: Namespace = self.config[self.subcommand]
+        return config
+
+    def _system(self, config: Namespace) -> str:
+        system: str = config.run.system or config.model.net.class_path.rsplit(".")[-1].lower()
+        return system
+
+    def _run_folder(self, config: Namespace) -> RunFolder:
+        options = config.run
+        corpus = type(self.datamodule).__name__.lower()
+        experiment = options.experiment or f"{self._system(config)}-{corpus}"
+        what = f"fold{self.datamodule.fold}-seed{config.seed_everything}"
+        if self.subcommand == "predict":
+            what = self.datamodule.locate().stem
+        name = options.name or (what if self.subcommand == "fit" else f"{self.subcommand}-{what}")
+        resume = self.subcommand == "fit" and config.ckpt_path == "last"
+        return RunFolder(Path(options.root, experiment), name, resume)
+
+    def _say_where(self) -> None:
+        if not self.run_folder.reserved:
+            return
+        print(f"Run folder: {self.run_folder.path}")
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger) and (where := logger.where()):
+                print(where)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Open a checkpoint; its tensors stay on disk until they are used.
+
+    Raises:
+        UserError: There is no such file, or it is no checkpoint of ser.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint["hyper_parameters"]["emotions"], checkpoint["state_dict"]["feature_mean"], checkpoint["front_end"]
+    except FileNotFoundError as error:
+        raise UserError(f"There is no checkpoint {path}.") from error
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise UserError(
+            f"{path} is not a checkpoint of ser, or is damaged ({type(error).__name__}). "
+            "Give the best.ckpt or last.ckpt of a run folder."
+        ) from error
+    return checkpoint
+
+
+def _defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Turn a checkpoint into defaults of the options that build network and front-end."""
+    settings = checkpoint["hyper_parameters"]
+    net = settings["net"]
+    linked = ("num_classes", "feature_shape")  # follow from the data
+    arguments = {name: value for name, value in net["init_args"].items() if name not in linked}
+    return {
+        "model.net": {"class_path": net["class_path"], "init_args": arguments},
+        "model.pad_before_norm": settings["pad_before_norm"],
+        "data": {
+            "class_path": "ser.corpora.AudioFolder",
+            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"]},
+        },
+    }
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """Return the bad input behind an error; jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _facts(corpus: SpeechCorpus) -> dict[str, Any]:
+    return {"corpus": corpus.name, "fold": corpus.fold, "labels": corpus.labels}
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+    """Return the value of an option that has to be known before parsing."""
+    for position, argument in enumerate(args):
+        if argument == name and position + 1 < len(args):
+            return args[position + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None

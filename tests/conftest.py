@@ -1,0 +1,84 @@
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser.data import BadFile, LogMel, SpeechCorpus, Utterance
+from ser.data.audio import audio_files
+from ser.data.splits import Gender
+
+RATE_HZ = 8000
+
+
+class Tiny(SpeechCorpus):
+    """Files like anna_anger_s1.wav."""
+
+    name = "Tiny"
+    licence = "none needed"
+    citation = "none"
+    homepage = "https://example.org/tiny"
+    layout = "files like anna_anger_s1.wav"
+    published: ClassVar[Mapping[str, int]] = {"anger": 8, "neutral": 8}
+    speakers: ClassVar[Mapping[str, Gender]] = {"anna": "female", "ben": "male", "carla": "female", "dan": "male"}
+
+    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
+        for path in audio_files(root):
+            match path.stem.split("_"):
+                case [speaker, emotion, sentence] if speaker in self.speakers:
+                    yield Utterance(path, emotion, speaker, self.speakers[speaker], sentence=sentence)
+                case _:
+                    yield BadFile(path, "not named like anna_anger_s1.wav")
+
+
+def speech(seed: int, seconds: float) -> np.ndarray:
+    """Noise that comes and goes, with silence of 0.1 s at both ends, for a waveform that trimming changes."""
+    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE_HZ))
+    return np.pad(samples, RATE_HZ // 10)
+
+
+@pytest.fixture
+def make_corpus(tmp_path) -> Callable[..., Path]:
+    """Return a function that writes the tiny corpus, 4 speakers x 2 emotions x 2 sentences, and returns its root."""
+
+    def make(name: str = "tiny") -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        for number, (speaker, emotion, sentence) in enumerate(
+            (speaker, emotion, sentence)
+            for speaker in Tiny.speakers
+            for emotion in Tiny.published
+            for sentence in ("s1", "s2")
+        ):
+            samples = speech(number, 0.2 + 0.03 * number)
+            soundfile.write(root / f"{speaker}_{emotion}_{sentence}.wav", samples, RATE_HZ)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def cache_dir(tmp_path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tiny(make_corpus, cache_dir) -> Callable[..., Tiny]:
+    """Return a function that makes the corpus object, by default over a newly written tiny corpus."""
+
+    def make(root: Path | None = None, **options: object) -> Tiny:
+        defaults = {"features": LogMel(RATE_HZ, n_mels=8, n_fft=256, deltas=1), "cache_dir": cache_dir}
+        return Tiny(root if root is not None else make_corpus(), **{**defaults, **options})
+
+    return make
+
+
+@pytest.fixture
+def corpora() -> Path:
+    """The folder of real corpora."""
+    if "SER_CORPORA" not in os.environ:
+        pytest.skip("SER_CORPORA is not set: real speech is not tested")
+    return Path(os.environ["SER_CORPORA"])

@@ -1,0 +1,304 @@
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+
+from ser.data import Preprocess
+from ser.data.audio import DamagedAudio, audio_files, in_parallel, inspect_files, progress, read
+from ser.errors import UserError
+
+RATE_HZ = 16_000
+NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, RATE_HZ // 2)
+
+
+def write(path, samples=NOISE, rate_hz=RATE_HZ, **how):
+    soundfile.write(path, samples, rate_hz, **how)
+    return path
+
+
+# -- reading --
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "step"),
+    [
+        (".wav", "PCM_16", 2**-15),
+        (".wav", "PCM_U8", 2**-7),
+        (".wav", "PCM_24", 2**-23),
+        (".wav", "PCM_32", 2**-23),
+        (".wav", "FLOAT", 2**-23),
+        (".wav", "DOUBLE", 2**-23),
+        (".flac", "PCM_16", 2**-15),
+        (".flac", "PCM_24", 2**-23),
+    ],
+)
+def test_read_gives_the_samples_that_were_written(tmp_path, suffix, subtype, step):
+    path = write(tmp_path / f"a{suffix}", subtype=subtype)
+    samples = read(path)
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, NOISE, rtol=0, atol=step)
+    np.testing.assert_array_equal(samples, soundfile.read(path, dtype="float32")[0])
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_U8", "FLOAT"])
+def test_channels_are_averaged(tmp_path, subtype):
+    other = np.random.default_rng(1).uniform(-0.5, 0.5, len(NOISE))
+    path = write(tmp_path / "a.wav", np.stack([NOISE, other], axis=1), subtype=subtype)
+    np.testing.assert_allclose(read(path), (NOISE + other) / 2, atol=2**-7)
+    assert inspect_files([path], tmp_path / "memory.json")[0].channels == 2
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
+def test_another_rate_is_resampled(tmp_path, rate_hz):
+    def tone(rate_hz):
+        return 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate_hz) / rate_hz)
+
+    path = write(tmp_path / "a.wav", tone(rate_hz), rate_hz, subtype="FLOAT")
+    samples = read(path, RATE_HZ)
+    assert len(samples) == RATE_HZ
+    middle = slice(RATE_HZ // 10, -RATE_HZ // 10)  # the filter rings at both ends
+    np.testing.assert_allclose(samples[middle], tone(RATE_HZ)[middle], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, None])
+def test_a_wav_from_a_pipe_or_with_chunks_around_its_samples_is_whole(tmp_path, size):
+    path = write(tmp_path / "a.wav", subtype="PCM_16")
+    header, samples = path.read_bytes()[:36], path.read_bytes()[44:]
+    assert path.read_bytes()[36:40] == b"data"
+    if size is None:  # an odd chunk, padded to an even length, before the samples, and another behind them
+        note = b"note" + struct.pack("<I", 3) + b"abc\0"
+        content = header + note + b"data" + struct.pack("<I", len(samples)) + samples + note
+        content = content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
+    else:
+        content = header[:4] + struct.pack("<I", size) + header[8:] + b"data" + struct.pack("<I", size) + samples
+    whole = read(path)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read(path), whole)
+
+
+def cut(path, keep):
+    write(path, subtype="PCM_16")
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+DAMAGE = {
+    "half.wav": (lambda path: cut(path, 8044), "truncated: the header promises 16000 bytes of samples, the file holds"),
+    "header.wav": (lambda path: cut(path, 30), "truncated: no samples after the header"),
+    "stub.wav": (lambda path: cut(path, 6), "not readable as audio"),
+    "half.flac": (lambda path: cut(path, 8044), "not readable as audio"),
+    "nothing.wav": (lambda path: path.write_bytes(b""), "empty: no bytes"),
+    "empty.wav": (lambda path: write(path, NOISE[:0]), "empty: no samples"),
+    "silent.wav": (lambda path: write(path, 0 * NOISE), "silent"),
+    "silent8bit.wav": (lambda path: write(path, 0 * NOISE, subtype="PCM_U8"), "silent"),
+    "faint.wav": (lambda path: write(path, 1e-4 * NOISE, subtype="FLOAT"), "silent"),
+    "offset.wav": (lambda path: write(path, 0 * NOISE + 0.3), "silent"),
+    "nan.wav": (lambda path: write(path, np.append(NOISE, np.nan), subtype="FLOAT"), "not finite"),
+    "inf.wav": (lambda path: write(path, np.append(NOISE, np.inf), subtype="FLOAT"), "not finite"),
+    "huge.wav": (lambda path: write(path, np.append(NOISE, 1e300), subtype="DOUBLE"), "not finite"),
+    "text.wav": (lambda path: path.write_text("This is not a recording.\n" * 40), "not readable as audio"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_refused_with_its_reason(tmp_path, name):
+    damage, reason = DAMAGE[name]
+    path = tmp_path / name
+    damage(path)
+    with pytest.raises(DamagedAudio, match=reason):
+        read(path, RATE_HZ)
+    look = inspect_files([path], tmp_path / "memory.json")[0]
+    assert reason in look.problem
+    assert look.digest == ""
+
+
+def test_a_quiet_recording_is_not_silent(tmp_path):
+    path = write(tmp_path / "a.wav", 1e-3 * NOISE, subtype="FLOAT")
+    np.testing.assert_allclose(read(path), 1e-3 * NOISE, rtol=1e-6)
+
+
+def test_files_that_cannot_be_opened_are_named_damaged(tmp_path):
+    (tmp_path / "nowhere.wav").symlink_to(tmp_path / "gone.wav")
+    look = inspect_files([tmp_path / "nowhere.wav"], tmp_path / "memory.json")[0]
+    assert look.problem == "cannot be read (No such file or directory)"
+
+
+def test_audio_files_are_found_in_order_without_hidden_ones(tmp_path):
+    wanted = ["a.wav", "b/B.WAV", "b/c/a.flac", "b/z.ogg", "c.mp3"]
+    others = [".hidden.wav", "._a.wav", ".git/a.wav", "b/.c/a.wav", "a.txt", "wav", "a.wav.part"]
+    for name in [*wanted, *others]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in audio_files(tmp_path)] == wanted
+
+
+# -- looking into files, and remembering it --
+
+
+def test_inspect_tells_rate_channels_and_length(tmp_path):
+    path = write(tmp_path / "a.wav", rate_hz=44_100)
+    look = inspect_files([path], tmp_path / "memory.json")[0]
+    assert (look.sample_rate_hz, look.channels, look.problem) == (44_100, 1, "")
+    assert look.duration_s == pytest.approx(len(NOISE) / 44_100)
+
+
+def test_the_digest_is_of_the_sound_not_of_the_file(tmp_path):
+    paths = [
+        write(tmp_path / "a.wav", subtype="PCM_16"),
+        write(tmp_path / "a.flac", subtype="PCM_16"),
+        write(tmp_path / "stereo.wav", np.stack([NOISE, NOISE], axis=1), subtype="PCM_16"),
+        write(tmp_path / "faster.wav", rate_hz=2 * RATE_HZ, subtype="PCM_16"),
+        write(tmp_path / "other.wav", NOISE[::-1], subtype="PCM_16"),
+    ]
+    wav, flac, stereo, faster, other = (look.digest for look in inspect_files(paths, tmp_path / "memory.json"))
+    assert wav == flac == stereo
+    assert len({wav, faster, other}) == 3
+
+
+def replace_unnoticed(path, samples):
+    """Write other samples, but leave size and time of the last change as they were."""
+    before = path.stat()
+    write(path, samples, subtype="PCM_16")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def test_unchanged_files_are_not_read_again_and_changed_ones_are(tmp_path):
+    paths = [write(tmp_path / f"{name}.wav", NOISE, subtype="PCM_16") for name in "abc"]
+    memory = tmp_path / "folder" / "memory.json"
+    first = inspect_files(paths, memory)
+    replace_unnoticed(paths[0], NOISE[::-1])  # read again, it would get another digest
+    write(paths[1], NOISE[::-1], subtype="PCM_16")
+    os.utime(paths[1], ns=(0, 12345))
+    write(paths[2], NOISE[:-1], subtype="PCM_16")
+    second = inspect_files(paths, memory)
+    assert second[0] == first[0]
+    assert second[1].digest != first[1].digest
+    assert second[2].digest not in (first[2].digest, second[1].digest)
+    assert inspect_files(paths, memory) == second
+
+
+def test_a_damaged_file_is_looked_at_again(tmp_path):
+    path = write(tmp_path / "a.wav", 0 * NOISE, subtype="PCM_16")
+    memory = tmp_path / "memory.json"
+    assert "silent" in inspect_files([path], memory)[0].problem
+    replace_unnoticed(path, NOISE)
+    assert inspect_files([path], memory)[0].problem == ""
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"%s": 1}', '{"%s": {"digest": "x", "unheard_of": 1}}'])
+def test_a_memory_that_makes_no_sense_is_not_believed(tmp_path, content):
+    path = write(tmp_path / "a.wav")
+    memory = tmp_path / "memory.json"
+    fresh = inspect_files([path], memory)
+    key = next(iter(__import__("json").loads(memory.read_text())))
+    memory.write_text(content % key if "%s" in content else content)
+    assert inspect_files([path], memory) == fresh
+
+
+# -- preprocessing --
+
+
+def test_trimming_is_librosas():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        parts = [10 ** rng.uniform(-5, 0) * rng.standard_normal(rng.integers(1, 5000)) for _ in range(4)]
+        waveform = np.concatenate(parts).astype(np.float32)
+        top_db = float(rng.uniform(5, 80))
+        expected, _ = librosa.effects.trim(waveform, top_db=top_db)
+        np.testing.assert_array_equal(Preprocess(top_db, duration_s=10)(waveform, RATE_HZ), expected)
+
+
+def test_trimming_removes_silence_at_both_ends_only():
+    silence = np.zeros(RATE_HZ // 2, np.float32)
+    noise = NOISE.astype(np.float32)
+    waveform = np.concatenate([silence, noise, silence, noise, silence])
+    trimmed = Preprocess()(waveform, RATE_HZ)
+    assert len(trimmed) == pytest.approx(3 * RATE_HZ // 2, abs=2 * 2048)
+    np.testing.assert_array_equal(Preprocess(top_db=None)(waveform, RATE_HZ), waveform)
+
+
+def test_what_is_too_long_is_cut_at_the_end_after_trimming():
+    waveform = np.concatenate([np.zeros(RATE_HZ), NOISE, NOISE, NOISE]).astype(np.float32)
+    cut = Preprocess(duration_s=0.7)(waveform, RATE_HZ)
+    assert len(cut) == round(0.7 * RATE_HZ)
+    start = len(waveform) - len(librosa.effects.trim(waveform, top_db=60)[0])
+    np.testing.assert_array_equal(cut, waveform[start : start + len(cut)])
+    np.testing.assert_array_equal(Preprocess(None, duration_s=0.7)(waveform, RATE_HZ), waveform[: len(cut)])
+
+
+def test_pre_emphasis_is_the_filter_of_the_textbook():
+    emphasised = Preprocess(top_db=None, pre_emphasis=0.97)(NOISE.astype(np.float32), RATE_HZ)
+    assert emphasised.dtype == np.float32
+    np.testing.assert_allclose(emphasised, scipy.signal.lfilter([1, -0.97], [1], NOISE), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"duration_s": 0}, "duration_s is 0; it must be a positive number of seconds"),
+        ({"duration_s": -1.5}, "duration_s is -1.5"),
+        ({"top_db": 0}, "top_db is 0; it must be positive, or null to keep silence"),
+    ],
+)
+def test_preprocess_refuses_nonsense(options, message):
+    with pytest.raises(UserError, match=message):
+        Preprocess(**options)
+
+
+# -- many files --
+
+
+def test_in_parallel_keeps_the_order_and_works_at_once():
+    workers = min(2, os.cpu_count())
+    barrier = threading.Barrier(workers, timeout=10)  # passed only when that many are inside together
+
+    def slower_first(number):
+        barrier.wait()
+        time.sleep(0.02 if number % 2 == 0 else 0)
+        return number
+
+    assert list(in_parallel(slower_first, range(8), "working")) == list(range(8))
+
+
+def test_in_parallel_hands_on_errors_and_holds_few_results():
+    started = []
+
+    def work(number):
+        started.append(number)
+        if number == 5:
+            raise UserError("five")
+        return number
+
+    results = in_parallel(work, range(10_000), "working")
+    assert next(results) == 0
+    assert len(started) < 1000
+    with pytest.raises(UserError, match="five"):
+        list(results)
+
+
+def test_the_progress_bar_appears_after_two_seconds(capsys, monkeypatch):
+    assert list(progress(range(3), 3, "quick work")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+    now = iter(range(0, 100, 3))
+    monkeypatch.setattr("ser.data.audio.time", __import__("types").SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured output for a terminal
+    assert list(progress(range(3), 3, "long work")) == [0, 1, 2]
+    assert "long work" in capsys.readouterr().out
+
+
+def test_real_recordings_are_whole(corpora, tmp_path):
+    looks = inspect_files(audio_files(corpora / "emodb"), tmp_path / "memory.json")
+    assert len(looks) == 339
+    assert {(look.sample_rate_hz, look.channels, look.problem) for look in looks} == {(16_000, 1, "")}
+    assert len({look.digest for look in looks}) == 339
+
+
+def test_a_path_reads_as_its_bytes(tmp_path):
+    assert isinstance(read(Path(write(tmp_path / "a.wav"))), np.ndarray)

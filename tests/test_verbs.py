@@ -1,0 +1,355 @@
+"""The verbs as a user calls them, on the embedded corpus, with a small CoRNN so that an epoch takes a second."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+
+from ser.cli import main
+from ser.corpora import Synthetic
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIG = str(REPOSITORY / "configs/cornn.yaml")
+SMALL = ["--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache folder that holds the embedded corpus."""
+    folder = tmp_path_factory.mktemp("cache")
+    Synthetic(cache_dir=folder).locate()
+    return folder
+
+
+@pytest.fixture
+def ser(tmp_path, cache, monkeypatch):
+    """Run a verb in an empty folder; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ser"])
+
+    def call(verb, *options, logger=False):
+        arguments = [verb, "--trainer.accelerator", "cpu", *map(str, options)]
+        if "--data.cache_dir" not in options:
+            arguments += ["--data.cache_dir", str(cache)]
+        if not logger:
+            arguments += ["--trainer.logger", "false"]
+        return main(arguments)
+
+    return call
+
+
+def fit(ser, *options, **kwargs):
+    return ser("fit", "--config", CONFIG, *SMALL, "--trainer.max_epochs", 1, *options, **kwargs)
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, cache):
+    """The run folder of one epoch."""
+    root = tmp_path_factory.mktemp("fitted")
+    options = ["--trainer.max_epochs", "1", "--trainer.logger", "false", "--run.root", str(root), "--data.cache_dir"]
+    assert main(["fit", "--config", CONFIG, *SMALL, *options, str(cache)]) == 0
+    return root / "cornn-synthetic" / "fold0-seed1"
+
+
+def test_fit_leaves_a_run_folder_whose_numbers_agree(fitted):
+    assert {path.name for path in fitted.iterdir()} == {
+        "config.yaml",
+        "checkpoints",
+        "protocol.json",
+        "predictions.csv",
+        "metrics.json",
+    }
+    assert {path.name for path in (fitted / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    metrics = json.loads((fitted / "metrics.json").read_text())
+    protocol = json.loads((fitted / "protocol.json").read_text())
+    predictions = rows(fitted / "predictions.csv")
+
+    assert metrics["fingerprint"] == protocol["fingerprint"]
+    assert sorted(row["file"] for row in predictions) == sorted(protocol["test"]["files"])
+    assert {row["speaker"] for row in predictions} == {"spk01"} == set(protocol["test"]["speakers"])
+    assert not set(protocol["train"]["speakers"]) & {"spk01", "spk02"}
+    assert protocol["synthetic"] is True
+
+    truth, said = [row["target"] for row in predictions], [row["predicted"] for row in predictions]
+    assert metrics["test"]["uar"] == pytest.approx(balanced_accuracy_score(truth, said))
+    assert metrics["test"]["macro_f1"] == pytest.approx(f1_score(truth, said, average="macro"))
+    assert metrics["test"]["confusion"] == confusion_matrix(truth, said, labels=protocol["labels"]).tolist()
+    for row in predictions:
+        probabilities = {label: float(row[f"p_{label}"]) for label in protocol["labels"]}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert row["predicted"] == max(probabilities, key=probabilities.__getitem__)
+
+
+def test_fit_prints_what_was_measured_and_where_it_is(ser, capsys):
+    assert fit(ser) == 0
+    printed = capsys.readouterr().out
+    for expected in (
+        "train on 144 utterances",
+        "UAR",
+        "WA",
+        "macro-F1",
+        "recall",
+        "Synthetic speech",
+        "Run folder: runs",
+    ):
+        assert expected in printed
+
+
+def test_a_second_run_does_not_overwrite_the_first(ser):
+    assert fit(ser, "--test_checkpoint", "none") == 0
+    assert fit(ser, "--test_checkpoint", "none") == 0
+    assert {path.name for path in Path("runs/cornn-synthetic").iterdir()} == {"fold0-seed1", "fold0-seed1-2"}
+    assert not Path("runs/cornn-synthetic/fold0-seed1/predictions.csv").exists()
+
+
+def test_the_saved_config_reproduces_the_run(ser, fitted):
+    assert ser("fit", "--config", fitted / "config.yaml", "--run.root", "again") == 0
+    again = Path("again/cornn-synthetic/fold0-seed1")
+    assert (again / "predictions.csv").read_text() == (fitted / "predictions.csv").read_text()
+
+
+def test_another_seed_gives_another_network(ser, fitted):
+    assert fit(ser, "--seed_everything", 2) == 0
+    other = Path("runs/cornn-synthetic/fold0-seed2/predictions.csv")
+    assert other.read_text() != (fitted / "predictions.csv").read_text()
+
+
+def test_test_and_validate_repeat_the_scores_of_the_fit(ser, fitted, capsys):
+    metrics = json.loads((fitted / "metrics.json").read_text())
+    best = fitted / "checkpoints/best.ckpt"
+    for verb, stage in (("test", "test"), ("validate", "val")):
+        assert ser(verb, "--config", fitted / "config.yaml", "--ckpt_path", best, "--run.root", "runs") == 0
+        scores = json.loads(Path(f"runs/cornn-synthetic/{verb}-fold0-seed1/metrics.json").read_text())[stage]
+        assert scores["confusion"] == metrics[stage]["confusion"]
+
+
+def test_a_checkpoint_alone_recognises_recordings(ser, fitted, cache, tmp_path):
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    known = {row["file"]: row for row in rows(fitted / "predictions.csv")}
+    for file in list(known)[:5]:
+        (recordings / file).write_bytes((Synthetic(cache_dir=cache).locate() / file).read_bytes())
+    samples, rate = soundfile.read(recordings / file)
+    soundfile.write(recordings / "stereo.flac", np.stack([samples, samples], axis=1), rate)
+
+    checkpoint = tmp_path / "alone.ckpt"
+    checkpoint.write_bytes((fitted / "checkpoints/best.ckpt").read_bytes())
+    options = ["--ckpt_path", checkpoint, "--data", "AudioFolder", "--data.root", recordings]
+    assert ser("predict", *options) == 0
+    (written,) = Path("runs").glob("*/predict-*/predictions.csv")
+    recognised = {row["file"]: row for row in rows(written)}
+    assert set(recognised) == {*list(known)[:5], "stereo.flac"}
+    for name, row in recognised.items():
+        expected = known[file if name == "stereo.flac" else name]
+        assert row["emotion"] == expected["predicted"]
+        assert float(row["p_anger"]) == pytest.approx(float(expected["p_anger"]), abs=1e-4)
+
+
+def test_configs_are_composed_and_options_override_them(ser, capsys):
+    overlay = str(REPOSITORY / "configs/paper/cornn.yaml")
+    with pytest.raises(SystemExit) as stop:
+        fit(ser, "--config", overlay, "--data", "EmoDB", "--data.root", "x", "--optimizer.lr", 0.5, "--print_config")
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    for expected in (
+        "ser.corpora.EmoDB",
+        "deltas: 2",
+        "patience: 250",
+        "lr: 0.5",
+        "lstm_hidden: 8",
+        "test_checkpoint: last",
+    ):
+        assert expected in printed
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_precisions(ser, precision):
+    # A CPU takes seconds for a convolution in 16 bits: two utterances of 0.3 s are enough.
+    tiny = ["--data.batch_size", 2, "--data.preprocess.duration_s", 0.3]
+    few = [f"--trainer.limit_{stage}_batches=0.1" for stage in ("train", "val", "test")]
+    assert fit(ser, *tiny, *few, "--trainer.precision", precision) == 0
+    metrics = json.loads(Path("runs/cornn-synthetic/fold0-seed1/metrics.json").read_text())
+    assert metrics["test"]["utterances"] == 2
+
+
+def test_without_a_logger_wandb_is_not_imported(cache, tmp_path):
+    code = (
+        "import sys; from ser.cli import main; code = main(sys.argv[1:]); "
+        "print([name for name in sys.modules if name == 'wandb']); sys.exit(code)"
+    )
+    options = ["--trainer.fast_dev_run", "true", "--trainer.logger", "false", "--data.cache_dir", str(cache)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "fit", "--config", CONFIG, *SMALL, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def _fit_command(cache, root, *options):
+    settings = ["--trainer.max_epochs", "4", "--trainer.logger", "false", "--data.cache_dir", str(cache)]
+    settings += ["--trainer.accelerator", "cpu", "--run.root", str(root), "--data.batch_size", "12"]
+    return [sys.executable, "-m", "ser", "fit", "--config", CONFIG, *SMALL, *settings, *options]
+
+
+@pytest.mark.slow
+def test_a_killed_fit_resumes_to_the_same_scores(cache, tmp_path):
+    whole = subprocess.run(_fit_command(cache, tmp_path / "whole"), capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+
+    process = subprocess.Popen(_fit_command(cache, tmp_path / "killed"), stdout=subprocess.DEVNULL)
+    last = tmp_path / "killed/cornn-synthetic/fold0-seed1/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (last.parents[1] / "metrics.json").exists()
+    assert torch.load(last, weights_only=True)["epoch"] < 3
+
+    resumed = subprocess.run(
+        _fit_command(cache, tmp_path / "killed", "--ckpt_path", "last"), capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert [path.name for path in (tmp_path / "killed/cornn-synthetic").iterdir()] == ["fold0-seed1"]
+    for name in ("metrics.json", "predictions.csv"):
+        runs = [(tmp_path / run / "cornn-synthetic/fold0-seed1" / name).read_text() for run in ("whole", "killed")]
+        if name == "metrics.json":
+            runs = [{part: json.loads(text)[part] for part in ("val", "test")} for text in runs]
+        assert runs[0] == runs[1]
+
+
+BAD_OPTIONS = {
+    "misspelt option": (["--trainr.max_epochs", "3"], "Did you mean '--trainer.max_epochs'?"),
+    "abbreviated option": (["--trainer.max_epoch", "3"], "Did you mean '--trainer.max_epochs'?"),
+    "misspelt option of the network": (["--model.net.lstm_hiden", "3"], "Did you mean 'lstm_hidden'?"),
+    "misspelt option of the corpus": (["--data.fodl", "3"], "Did you mean 'fold'?"),
+    "misspelt option of the features": (["--data.features.n_mel", "3"], "Did you mean 'n_mels'?"),
+    "misspelt option of the preprocessing": (["--data.preprocess.topdb", "3"], "Did you mean 'top_db'?"),
+    "unknown corpus": (["--data", "EmoDBB"], "Did you mean 'EmoDB'?"),
+    "unknown network": (["--model.net", "CoRN"], "Did you mean 'CoRNN'?"),
+    "unknown network of a module": (["--model.net", "ser.models.CoRN"], "Did you mean 'CoRNN'?"),
+    "unknown features": (["--data.features", "LogMeel"], "Did you mean 'LogMel'?"),
+    "unknown protocol": (["--data.protocol", "Leave"], "LeaveOneSpeakerOut"),
+    "unknown optimiser": (["--optimizer", "Adamm"], "Did you mean 'Adam'?"),
+    "wrong choice": (["--test_checkpoint", "bst"], "'best', 'last', 'none'"),
+    "wrong type": (["--data.batch_size", "many"], "batch_size: expected"),
+    "no such config": (["--config", "nope.yaml"], "There is no file"),
+    "no root": (["--data", "EmoDB"], "--data.root"),
+    "no such root": (["--data", "EmoDB", "--data.root", "nowhere"], "nowhere does not exist"),
+    "no audio": (["--data", "EmoDB", "--data.root", "."], "holds no audio files"),
+    "unknown emotion": (["--data.emotions", "[anger,joy]"], "joy not found in Synthetic"),
+    "one emotion": (["--data.emotions", "[anger]"], "at least two"),
+    "fold out of range": (["--data.fold", "8"], "Fold 8 does not exist"),
+    "negative fold": (["--data.fold", "-1"], "Fold -1 does not exist"),
+    "unknown validation speaker": (
+        ["--data.protocol", "LeaveOneSpeakerOut", "--data.protocol.validation_speaker", "spk99"],
+        "'spk99' is not in the corpus",
+    ),
+    "empty batches": (["--data.batch_size", "0"], "batch_size is 0"),
+    "no GPU": (["--trainer.accelerator", "gpu"], "gpu"),
+    "run folder": (["--run.root", "/proc/nowhere"], "cannot be created"),
+    "cache folder": (["--data.cache_dir", "/proc/nowhere"], "/proc/nowhere"),
+    "no such checkpoint": (["--ckpt_path", "nope.ckpt"], "There is no checkpoint nope.ckpt"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS.keys())
+def test_bad_options_are_refused_in_one_message(ser, capsys, tmp_path, options, message):
+    if "--trainer.accelerator" in options and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert fit(ser, *options) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("ser: error: ") == 1
+    assert "Traceback" not in printed
+    assert message in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verb_that_does_not_exist(capsys):
+    assert main(["fti"]) == 2
+    assert "Did you mean fit?" in capsys.readouterr().err
+
+
+def test_no_config_at_all(ser, capsys):
+    assert ser("fit") == 2
+    assert "--config configs/cornn.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_verbs_that_need_a_checkpoint_say_so(ser, capsys, verb):
+    assert ser(verb, "--config", CONFIG) == 2
+    assert "--ckpt_path" in capsys.readouterr().err
+
+
+def test_checkpoints_that_do_not_fit(ser, fitted, capsys, tmp_path):
+    best = fitted / "checkpoints/best.ckpt"
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(best.read_bytes()[:10_000])
+    assert ser("test", "--config", CONFIG, "--ckpt_path", cut) == 2
+    assert "is not a checkpoint of ser, or is damaged" in capsys.readouterr().err
+
+    assert ser("test", "--config", CONFIG, "--ckpt_path", best, "--data.emotions", "[anger,sadness]") == 2
+    assert "recognises anger, happiness, neutral, sadness" in capsys.readouterr().err
+
+    assert ser("test", "--config", CONFIG, "--ckpt_path", best, "--model.net.lstm_hidden", 16) == 2
+    assert "another network" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_damaged_files_are_all_named_or_left_out(ser, cache, capsys, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for path in Synthetic(cache_dir=cache).locate().glob("*.wav"):
+        (corpus / path.name).write_bytes(path.read_bytes())
+    (corpus / "spk05_s1_anger_r1.wav").write_bytes((corpus / "spk05_s2_anger_r1.wav").read_bytes()[:5000])
+    (corpus / "spk06_s1_anger_r1.wav").write_bytes(b"")
+    (corpus / "holiday.wav").write_bytes((corpus / "spk05_s2_anger_r1.wav").read_bytes())
+    assert fit(ser, "--data.root", corpus) == 2
+    printed = capsys.readouterr().err
+    for name in ("spk05_s1_anger_r1.wav: truncated", "spk06_s1_anger_r1.wav: empty", "holiday.wav"):
+        assert name in printed
+    assert not Path("runs").exists()
+
+    assert fit(ser, "--data.root", corpus, "--data.on_bad_file", "skip") == 0
+    protocol = json.loads(Path("runs/cornn-synthetic/fold0-seed1/protocol.json").read_text())
+    assert {item["file"] for item in protocol["left_out"]} == {
+        "spk05_s1_anger_r1.wav",
+        "spk06_s1_anger_r1.wav",
+        "holiday.wav",
+    }
+
+
+def test_help_and_version_answer_at_once():
+    for option in ("--help", "--version"):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "ser", option], capture_output=True, text=True, check=True)
+        assert time.perf_counter() - start < 1
+        assert done.stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys; from ser.cli import main; main(['--help']); print(sorted(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert not any(f"'{name}'" in loaded.stdout for name in ("torch", "lightning", "numpy", "wandb"))
