@@ -147,10 +147,13 @@ class EmotionClassifier(LightningModule):
             self.feature_mean, self.feature_sigma = (value.to(self.device) for value in data.statistics())
 
     def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
-        """Seed dropout with the run's seed and the epoch, so that a resumed fit equals an uninterrupted one.
+        """Seed dropout, and let the network follow the progress of training.
 
-        Not when the epoch starts: whether the loader draws a random number after that depends on a resumption.
+        The seed is the run's and the epoch's, so that a resumed fit equals an uninterrupted one. It is not set when
+        the epoch starts: whether the loader draws a random number after that depends on a resumption.
         """
+        if hasattr(self.net, "on_step"):  # the temperature of a dynamic convolution, say
+            self.net.on_step(self.global_step, int(self.trainer.estimated_stepping_batches))
         seed = os.environ.get("PL_GLOBAL_SEED")  # what Lightning's seed_everything was called with
         if batch_idx == 0 and seed is not None:
             torch.manual_seed(hash((int(seed), self.current_epoch, self.global_rank)) % 2**63)

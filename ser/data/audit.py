@@ -1,13 +1,13 @@
 """The leakage audit: what the sides of a split share, and whether the protocol allows it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from ser.data.splits import SIDES, Protocol, Split, Utterance
 from ser.errors import UserError
 
-NAMED = 5  # pairs that a message names
+NAMED = 5  # speakers, sentences or pairs that a message names
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Audit:
 def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split, protocol: Protocol) -> Audit:
     """Compare every two sides of a split.
 
+    Speakers may be shared where the protocol is not speaker-disjoint, sessions and sentences likewise; the same
+    recording on two sides is always a leak, but for a test that is the validation set by the protocol's own word.
+
     Args:
         utterances: All of them.
         digests: Hash of the content of each utterance's file.
@@ -43,22 +46,56 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
     """
     leaks: list[str] = []
     notes: list[str] = []
-    for one, other in combinations(SIDES, 2):
+    pairs = list(combinations(SIDES, 2))
+    if protocol.test_is_validation:
+        pairs.remove(("val", "test"))
+        notes.append(
+            "The test is the validation set, as in the paper: the checkpoint was chosen on the utterances that are "
+            "scored, so the score is too good."
+        )
+    for one, other in pairs:
         ours, theirs = split.side(one), split.side(other)
-        speakers = {utterances[i].speaker for i in ours} & {utterances[i].speaker for i in theirs}
-        if speakers:
-            shared = f"{len(speakers)} speakers are in {one} and in {other}: {_some(sorted(speakers))}."
-            (leaks if protocol.speaker_disjoint else notes).append(shared)
+        shared = _shared(lambda i: utterances[i].speaker, ours, theirs)
+        if shared:
+            found = f"{_count(shared, 'speaker')} in {one} and in {other}: {_some(shared)}."
+            (leaks if protocol.speaker_disjoint else notes).append(found)
         where = {digests[i]: i for i in ours}
-        pairs = [(where[digests[i]], i) for i in theirs if digests[i] in where]
-        if pairs:
-            named = _some([f"{utterances[a].path.name} = {utterances[b].path.name}" for a, b in pairs])
-            leaks.append(f"{len(pairs)} recordings are in {one} and, byte for byte, in {other}: {named}.")
-    sentences = {u.sentence for u in (utterances[i] for i in split.test) if u.sentence is not None}
-    known = sentences & {utterances[i].sentence for i in split.train}
-    if known:
-        notes.append(f"{len(known)} of {len(sentences)} sentences of test are also spoken in train.")
+        same = [(where[digests[i]], i) for i in theirs if digests[i] in where]
+        if same:
+            named = _some([f"{utterances[a].path.name} = {utterances[b].path.name}" for a, b in same])
+            leaks.append(f"{_count(same, 'recording')} in {one} and, sample for sample, in {other}: {named}.")
+        shared = _shared(lambda i: utterances[i].session, ours, theirs)
+        if shared and protocol.session_disjoint:
+            leaks.append(f"{_count(shared, 'session')} in {one} and in {other}: {_some(shared)}.")
+        shared = _shared(lambda i: utterances[i].sentence, ours, theirs)
+        if shared and protocol.sentence_disjoint and other == "test":
+            leaks.append(f"{_count(shared, 'sentence')} in {one} and in {other}: {_some(shared)}.")
+    notes += _tolerated(utterances, split, protocol)
     return Audit(tuple(leaks), tuple(notes))
+
+
+def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol) -> Iterator[str]:
+    """Say what test and train have in common without being forbidden, and what is not used at all."""
+    for fact, verb, forbidden in (
+        ("session", "recorded", protocol.session_disjoint),
+        ("sentence", "spoken", protocol.sentence_disjoint),
+    ):
+        tested = {getattr(utterances[i], fact) for i in split.test} - {None}
+        trained = {getattr(utterances[i], fact) for i in split.train}
+        if tested & trained and not forbidden:
+            yield f"{len(tested & trained)} of {len(tested)} {fact}s of test are also {verb} in train."
+    unused = len(utterances) - len({*split.train, *split.val, *split.test})
+    if unused:
+        yield f"{unused} of {len(utterances)} utterances are on no side of this fold."
+
+
+def _shared(fact: Callable[[int], str | None], ours: Sequence[int], theirs: Sequence[int]) -> list[str]:
+    shared = {fact(i) for i in ours} & {fact(i) for i in theirs}
+    return sorted(value for value in shared if value is not None)
+
+
+def _count(found: Sequence[object], noun: str) -> str:
+    return f"1 {noun} is" if len(found) == 1 else f"{len(found)} {noun}s are"
 
 
 def _some(names: Sequence[str]) -> str:

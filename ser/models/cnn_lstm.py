@@ -44,14 +44,7 @@ class CNN2dLSTM(ConvLSTM):
         check_features("CNN2dLSTM", feature_shape, SPECTROGRAM, "a mel spectrogram, such as (1, 128, 251)")
         sizes = [(feature_shape[0], 64, 2), (64, 64, 4), (64, 128, 4), (128, 128, 4)]  # channels in, out, pool
         blocks = [ConvBlock(Conv(inside, outside, (3, 3)), "elu", pool=(by, by)) for inside, outside, by in sizes]
-        super().__init__(
-            num_classes,
-            feature_shape,
-            blocks,
-            lstm_hidden=lstm_hidden,
-            bidirectional=False,
-            mask_padding=mask_padding,
-        )
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, False, mask_padding)
 
 
 class CNN1dLSTM(ConvLSTM):
@@ -82,14 +75,7 @@ class CNN1dLSTM(ConvLSTM):
         blocks = [
             ConvBlock(Conv(inside, outside, (1, 3)), "elu", pool=(1, 4)) for inside, outside in pairwise(channels)
         ]
-        super().__init__(
-            num_classes,
-            feature_shape,
-            blocks,
-            lstm_hidden=lstm_hidden,
-            bidirectional=bidirectional,
-            mask_padding=mask_padding,
-        )
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding)
 
 
 class TimeDistributedCNNLSTM(nn.Module):

@@ -108,9 +108,8 @@ class ConvBlock(nn.Module):
         lengths = ((lengths - shrink + window - 1) // window).clamp(1, num_frames)
         return images * valid_frames(lengths, num_frames)[:, None, None], lengths
 
-    def output_shape(self, channels: int, bins: int, frames: int) -> tuple[int, int, int]:
-        """Compute the shape of one image after the block."""
-        del channels
+    def output_shape(self, bins: int, frames: int) -> tuple[int, int, int]:
+        """Compute the channels, bins and frames of one image after the block."""
         kernel_bins, kernel_frames = (1, 1) if self.conv.same else self.conv.kernel_size
         strided = -(-(frames - kernel_frames + 1) // self.conv.stride[1])
         return self.conv.out_channels, (bins - kernel_bins + 1) // self.pool[0], strided // self.pool[1]
@@ -131,10 +130,10 @@ class ConvStack(nn.Module):
         super().__init__()
         channels, bins, frames = image_shape
         for number, block in enumerate(blocks, start=1):
-            channels, bins, frames = block.output_shape(channels, bins, frames)
+            channels, bins, frames = block.output_shape(bins, frames)
             if bins < 1 or frames < 1:
                 raise UserError(
-                    f"features of shape {tuple(image_shape)} are too small: convolution block {number} of "
+                    f"channels, bins, frames = {tuple(image_shape)} are too small: convolution block {number} of "
                     f"{len(blocks)} would leave {bins} bins and {frames} frames; choose longer clips or more bins"
                 )
         self.output_shape = channels, bins, frames
@@ -165,7 +164,6 @@ class ConvLSTM(nn.Module):
         num_classes: int,
         feature_shape: tuple[int, ...],
         blocks: Sequence[ConvBlock],
-        *,
         lstm_hidden: int,
         bidirectional: bool,
         mask_padding: bool,

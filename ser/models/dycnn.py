@@ -118,14 +118,7 @@ class DyCNN(ConvLSTM):
             else:
                 conv = Conv(inside, outside, (3, 3))
             blocks.append(ConvBlock(conv, pool=(2, 2)))
-        super().__init__(
-            num_classes,
-            feature_shape,
-            blocks,
-            lstm_hidden=lstm_hidden,
-            bidirectional=bidirectional,
-            mask_padding=mask_padding,
-        )
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding)
         self.dynamic = dynamic
         self.channels = channels
         self.num_kernels = num_kernels

@@ -58,14 +58,7 @@ class CRNNmLFLB(ConvLSTM):
             )
             for i in range(4)
         ]
-        super().__init__(
-            num_classes,
-            feature_shape,
-            blocks,
-            lstm_hidden=lstm_hidden,
-            bidirectional=bidirectional,
-            mask_padding=mask_padding,
-        )
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding)
         self.kernels = kernels
         self.pool_time = pool_time
         self.activation = activation

@@ -9,6 +9,8 @@ the table says "Dense *9". A residual block ends in ReLU *before* its input is a
 features can only grow from block to block; `post_add` is He et al.'s order.
 """
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +47,7 @@ class ResCNN(nn.Module):
         *,
         num_blocks: int = 10,
         post_add: bool = False,
-        pooling: str = "flatten",
+        pooling: Literal["flatten", "mean"] = "flatten",
         dropout: float = 0.2,
         output_units: int = 0,
         mask_padding: bool = True,

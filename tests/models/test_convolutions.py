@@ -51,7 +51,7 @@ def test_conv_is_initialised_as_in_keras() -> None:
 )
 def test_block_shrinks_images_and_lengths(block: ConvBlock, shape: tuple[int, int, int], lengths: list[int]) -> None:
     images, left = block(torch.randn(4, 2, 8, 18), torch.tensor([1, 4, 8, 18]))
-    assert images.shape[1:] == block.output_shape(2, 8, 18) == shape
+    assert images.shape[1:] == block.output_shape(8, 18) == shape
     assert left.tolist() == lengths
     assert all(not image[..., length:].any() for image, length in zip(images, lengths, strict=True))
     whole, none = block(torch.randn(4, 2, 8, 18))
@@ -95,6 +95,6 @@ def test_stack_says_where_nothing_is_left() -> None:
     blocks = [ConvBlock(Conv(1, 1, (3, 3)), pool=(2, 4)) for _ in range(3)]
     assert ConvStack((1, 8, 70), blocks).output_shape == (1, 1, 1)
     with pytest.raises(
-        UserError, match=r"\(1, 8, 60\) are too small: convolution block 3 of 3 would leave 1 bins and 0"
+        UserError, match=r"frames = \(1, 8, 60\) are too small: convolution block 3 of 3 would leave 1 bins and 0"
     ):
         ConvStack((1, 8, 60), blocks)

@@ -1,0 +1,80 @@
+"""Splits that somebody else has decided: lists of speakers, or a column of the corpus."""
+
+from collections.abc import Sequence
+
+from ser.data.splits import SIDES, Protocol, Split, Utterance, speakers_of
+from ser.errors import UserError
+
+
+class FixedSpeakers(Protocol):
+    """One split: the speakers that you name.
+
+    Args:
+        val: Speakers to choose the checkpoint on.
+        test: Speakers to test.
+        train: Speakers to train on; null takes all the others. A speaker on no list is on no side.
+    """
+
+    def __init__(self, val: list[str], test: list[str], train: list[str] | None = None) -> None:
+        self.val = val
+        self.test = test
+        self.train = train
+        named = [*val, *test, *(train or [])]
+        twice = sorted({speaker for speaker in named if named.count(speaker) > 1})
+        if twice:
+            raise UserError(f"FixedSpeakers names {', '.join(twice)} more than once; a speaker has one side.")
+        if not val or not test:
+            raise UserError("FixedSpeakers must name at least one speaker for val and one for test.")
+
+    def folds(self, utterances: Sequence[Utterance]) -> list[str]:
+        """Return the speakers that are tested: one fold."""
+        speakers = speakers_of(utterances)
+        unknown = [speaker for speaker in (*self.val, *self.test, *(self.train or [])) if speaker not in speakers]
+        if unknown:
+            raise UserError(
+                f"FixedSpeakers names {', '.join(unknown)}, not found in the corpus, which has {', '.join(speakers)}."
+            )
+        return [" ".join(self.test)]
+
+    def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
+        """Return the split."""
+        train = self.train
+        if train is None:
+            train = [speaker for speaker in speakers_of(utterances) if speaker not in (*self.val, *self.test)]
+        sides = (
+            tuple(i for i, utterance in enumerate(utterances) if utterance.speaker in named)
+            for named in (train, self.val, self.test)
+        )
+        return Split(*sides)
+
+
+class ColumnSplit(Protocol):
+    """One split: the corpus's own, from the column ``split`` of its table; utterances without an entry are on no side.
+
+    Args:
+        speaker_disjoint: Stop if a speaker is on two sides. Give false for a corpus whose split is meant to share
+            them; every output says so then.
+    """
+
+    def __init__(self, speaker_disjoint: bool = True) -> None:
+        self.speaker_disjoint = speaker_disjoint
+
+    def folds(self, utterances: Sequence[Utterance]) -> list[str]:
+        """Return one fold."""
+        present = {utterance.split for utterance in utterances}
+        lacking = [side for side in SIDES if side not in present]
+        if len(lacking) == len(SIDES):
+            raise UserError(
+                "ColumnSplit takes the split from the corpus, and this one has none: no utterance says train, val or "
+                "test. Give your table a column split (--data Table), or use another protocol."
+            )
+        if lacking:
+            raise UserError(
+                f"ColumnSplit finds no utterance marked {' or '.join(lacking)} in the corpus's split column. All of "
+                "train, val and test are needed: the checkpoint is chosen on val, and test is looked at once."
+            )
+        return ["the corpus's own test"]
+
+    def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
+        """Return the split."""
+        return Split(*(tuple(i for i, u in enumerate(utterances) if u.split == side) for side in SIDES))
