@@ -19,7 +19,7 @@ from ser.parser import Parser
 from ser.recorder import RunRecorder
 from ser.runs import RunFolder, RunOptions
 from ser.task import EmotionClassifier
-from ser.tracking import WandbLogger, silence
+from ser.tracking import WandbLogger, finish, silence
 
 # Warnings of libraries that ask for nothing a user could do, or that ser has dealt with.
 QUIET = (
@@ -50,14 +50,18 @@ def run(args: Sequence[str]) -> None:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    failed = True
     try:
         SerCLI(args=list(args))
+        failed = False
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except Exception as error:
         if wrapped := _user_error(error):
             raise wrapped from None
         raise
+    finally:
+        finish(failed)
 
 
 class SerCLI(LightningCLI):
@@ -114,7 +118,7 @@ class SerCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": True,
                 "early_stopping.monitor": "val/uar",
                 "early_stopping.mode": "max",
-                "early_stopping.patience": 20,
+                "early_stopping.patience": 15,
             }
         )
         for fact, target in {

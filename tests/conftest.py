@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser.corpora import Synthetic
 from ser.data import BadFile, LogMel, SpeechCorpus, Utterance
 from ser.data.audio import audio_files
 from ser.data.splits import Gender
@@ -74,6 +75,14 @@ def tiny(make_corpus, cache_dir) -> Callable[..., Tiny]:
         return Tiny(root if root is not None else make_corpus(), **{**defaults, **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """A cache folder that holds the embedded corpus, for all tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    Synthetic(cache_dir=folder).locate()
+    return folder
 
 
 @pytest.fixture

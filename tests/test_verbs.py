@@ -23,14 +23,6 @@ CONFIG = str(REPOSITORY / "configs/cornn.yaml")
 SMALL = ["--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """A cache folder that holds the embedded corpus."""
-    folder = tmp_path_factory.mktemp("cache")
-    Synthetic(cache_dir=folder).locate()
-    return folder
-
-
 @pytest.fixture
 def ser(tmp_path, cache, monkeypatch):
     """Run a verb in an empty folder; returns the exit code."""
