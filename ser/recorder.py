@@ -67,8 +67,12 @@ class RunRecorder(Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock: an epoch with its validation."""
+        """Stop the clock: an epoch with its validation. Where no progress bar shows, say how it went."""
         self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
+        if trainer.is_global_zero and not sys.stdout.isatty():
+            scores = {name: trainer.callback_metrics.get(name) for name in ("val/loss", "val/uar")}
+            said = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
+            print(f"Epoch {trainer.current_epoch}: {said} ({self._epoch_seconds[-1]:.1f} s)", flush=True)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keep what was said of a batch."""
@@ -177,7 +181,8 @@ class RunRecorder(Callback):
 
     def _report(self, trainer: Trainer, stage: str, evaluation: Evaluation) -> None:
         data = _corpus(trainer)
-        self._write_scores(**{stage: evaluation.scores()}, fingerprint=data.fingerprint)
+        checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path).name
+        self._write_scores(**{stage: {"checkpoint": checkpoint, **evaluation.scores()}}, fingerprint=data.fingerprint)
         for logger in trainer.loggers:
             if isinstance(logger, EvaluationLogger):
                 logger.log_evaluation(stage, evaluation)
@@ -197,6 +202,8 @@ class RunRecorder(Callback):
             "steps": trainer.global_step,
             "seconds_per_epoch": sum(self._epoch_seconds) / max(len(self._epoch_seconds), 1),
             "trainable_parameters": _trainable(pl_module),
+            "device": pl_module.device.type,
+            "precision": trainer.precision,
         }
 
     def _write_scores(self, **sections: Any) -> None:

@@ -113,14 +113,15 @@ class Evaluation:
     @cached_property
     def recalls(self) -> dict[str, float]:
         """Recall of every class; NaN for a class that does not occur."""
-        return dict(zip(self.labels, recalls(self.confusion).tolist(), strict=True))
+        return dict(zip(self.labels, recalls(self.confusion.double()).tolist(), strict=True))
 
     def scores(self) -> dict[str, Any]:
         """Return UAR, WA, macro-F1, recalls, the confusion matrix and the number of utterances, as plain data."""
+        confusion = self.confusion.double()
         return {
-            "uar": uar(self.confusion).item(),
-            "wa": wa(self.confusion).item(),
-            "macro_f1": macro_f1(self.confusion).item(),
+            "uar": uar(confusion).item(),
+            "wa": wa(confusion).item(),
+            "macro_f1": macro_f1(confusion).item(),
             "recalls": {label: None if math.isnan(value) else value for label, value in self.recalls.items()},
             "confusion": self.confusion.tolist(),
             "utterances": len(self.targets),

@@ -217,7 +217,8 @@ class EmotionClassifier(LightningModule):
 
     def _log_scores(self, metrics: MetricCollection) -> None:
         for name, score in metrics.compute().items():
-            self.log(name, score, prog_bar=name.endswith("uar"))
+            # Over all processes already, so equal on each; to synchronise once more spares Lightning's warning.
+            self.log(name, score, prog_bar=name.endswith("uar"), sync_dist=True)
         metrics.reset()
 
     def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
@@ -232,6 +233,6 @@ class EmotionClassifier(LightningModule):
             on_epoch=True,
             batch_size=len(batch.targets),
             prog_bar=True,
-            sync_dist=stage != "train",  # evaluation reports every process's utterances
+            sync_dist=True,
         )
         return Recognised(loss, probabilities, batch.targets, batch.positions)

@@ -29,7 +29,7 @@ def test_the_notebook_lines_run(cache, tmp_path, monkeypatch, capsys):
 def test_ci_runs_the_test_command_of_the_readme():
     command = next(block for block in blocks("sh") if "pytest" in block).strip()
     ci = (REPOSITORY / ".ci/run").read_text()
-    _, activate, install, test = (part.strip() for part in command.split("&&"))
+    _, _, install, test = (part.strip() for part in command.split("&&"))
     assert install.removeprefix("pip install ") in ci
     assert f"\n{test}\n" in ci
 
