@@ -1,6 +1,7 @@
 """The command line: ``ser VERB ...``. This file imports nothing heavy, so that ``ser --help`` answers at once."""
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,11 @@ VERBS = {
     "validate": "score a checkpoint on the validation speaker",
     "test": "score a checkpoint on the test speaker",
     "predict": "recognise the emotion of recordings with a checkpoint",
+    "data": "describe what a fit would see: utterances, speakers, files, splits and leaks",
+    "cache": "list the caches of features, and remove old ones",
 }
+# Verbs of our own, by the module whose run() takes them; all others are Lightning's.
+MODULES = {"data": "ser.describe_data", "cache": "ser.manage_cache"}
 
 HELP = f"""usage: ser VERB [options]
 
@@ -29,6 +34,7 @@ options:
 examples:
   ser fit --config configs/cornn.yaml
   ser fit --config configs/cornn.yaml --data EmoDB --data.root DIR --data.fold 3
+  ser data --data EmoDB --data.root DIR --data.protocol SpeakerKFold
   ser predict --ckpt_path runs/cornn-emodb/fold3-seed1/checkpoints/best.ckpt --data AudioFolder --data.root DIR
 """
 
@@ -57,9 +63,7 @@ def main(args: Sequence[str] | None = None) -> int:
         # Idle threads of torch's pool sleep instead of spinning: as fast alone, and beside another process an LSTM's
         # training step takes 2 s instead of 16.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from ser.verbs import run
-
-        run(args)
+        importlib.import_module(MODULES.get(args[0], "ser.verbs")).run(args)
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)
         return 2

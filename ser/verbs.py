@@ -88,7 +88,7 @@ class SerCLI(LightningCLI):
             seed_everything_default=1,
             auto_configure_optimizers=False,
             parser_class=Parser,
-            parser_kwargs={"prog": "ser"},
+            parser_kwargs={"prog": "ser", "usage": "ser"},
             args=args,
         )
 
@@ -136,7 +136,7 @@ class SerCLI(LightningCLI):
             self.checkpoint = read_checkpoint(Path(path))
             if verb != "fit":
                 self._subcommand_parsers[verb].set_defaults(_defaults_of(self.checkpoint))
-        elif verb != "fit":
+        elif verb != "fit" and not {"-h", "--help"} & set(args):
             raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
         super().parse_arguments(parser, args)
 

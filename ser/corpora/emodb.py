@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ser.corpora.names import named_files
 from ser.data import BadFile, SpeechCorpus, Utterance
+from ser.data.download import Archive
 from ser.data.splits import Gender
 
 # The letter is the initial of the German word: Wut, Langeweile, Ekel, Angst, Freude, neutral, Trauer.
@@ -43,6 +44,7 @@ class EmoDB(SpeechCorpus):
         "A database of German emotional speech. Interspeech 2005, 1517-1520."
     )
     homepage = "http://emodb.bilderbar.info"
+    archive = Archive("http://emodb.bilderbar.info/download/download.zip")  # its authors publish no checksum
     layout = "files like 03a01Fa.wav, with or without a wav folder around them"
     published: ClassVar[Mapping[str, int]] = {
         "anger": 127,

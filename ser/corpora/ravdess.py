@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ser.corpora.names import named_files
 from ser.data import BadFile, SpeechCorpus, Utterance
+from ser.data.download import Archive
 from ser.data.splits import Gender
 
 EMOTIONS = {
@@ -34,6 +35,10 @@ class RAVDESS(SpeechCorpus):
         "PLoS ONE 13(5), e0196391, 2018."
     )
     homepage = "https://doi.org/10.5281/zenodo.1188976"
+    archive = Archive(
+        "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+        checksum="md5:bc696df654c87fed845eb13823edef8a",
+    )
     layout = "files like Actor_12/03-01-06-01-02-01-12.wav"
     published: ClassVar[Mapping[str, int]] = {e: 96 if e == "neutral" else 192 for e in EMOTIONS.values()}
     speakers: ClassVar[Mapping[str, Gender]] = GENDERS

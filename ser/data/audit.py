@@ -46,6 +46,7 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
     """
     leaks: list[str] = []
     notes: list[str] = []
+    heard: list[str] = []
     pairs = list(combinations(SIDES, 2))
     if protocol.test_is_validation:
         pairs.remove(("val", "test"))
@@ -56,9 +57,10 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
     for one, other in pairs:
         ours, theirs = split.side(one), split.side(other)
         shared = _shared(lambda i: utterances[i].speaker, ours, theirs)
-        if shared:
-            found = f"{_count(shared, 'speaker')} in {one} and in {other}: {_some(shared)}."
-            (leaks if protocol.speaker_disjoint else notes).append(found)
+        if shared and protocol.speaker_disjoint:
+            leaks.append(f"{_count(shared, 'speaker')} in {one} and in {other}: {_some(shared)}.")
+        elif shared:
+            heard.append(f"{len(shared)} in {one} and {other}")
         where = {digests[i]: i for i in ours}
         same = [(where[digests[i]], i) for i in theirs if digests[i] in where]
         if same:
@@ -70,6 +72,8 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
         shared = _shared(lambda i: utterances[i].sentence, ours, theirs)
         if shared and protocol.sentence_disjoint and other == "test":
             leaks.append(f"{_count(shared, 'sentence')} in {one} and in {other}: {_some(shared)}.")
+    if heard:
+        notes.append(f"Speakers are shared, as the protocol allows: {', '.join(heard)}.")
     notes += _tolerated(utterances, split, protocol)
     return Audit(tuple(leaks), tuple(notes))
 

@@ -1,12 +1,10 @@
 """The base class of every corpus: from a folder of recordings to batches of features."""
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +14,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ser.data.audio import Preprocess, Recording, inspect_files
-from ser.data.audit import Audit, audit
+from ser.data.audio import Preprocess, Recording
+from ser.data.audit import Audit
 from ser.data.cache import FeatureCache
+from ser.data.download import Archive, fetch
 from ser.data.features import Features, LogMel
+from ser.data.folds import Fold
 from ser.data.frontend import FrontEnd
+from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
 from ser.data.loaders import UNKNOWN, Batch, FeatureSet, loader
-from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
+from ser.data.splits import Gender, LeaveOneSpeakerOut, Protocol, Split, Utterance
 from ser.errors import UserError
 from ser.recipe import describe, digest
 
-
-MOST_NAMED = 50  # damaged files that a message names
-
-
-@dataclass(frozen=True, slots=True)
-class BadFile:
-    """A file that cannot be used, and why."""
-
-    path: Path
-    reason: str
+__all__ = ["BadFile", "SpeechCorpus"]
 
 
 class SpeechCorpus(LightningDataModule):
@@ -46,6 +38,7 @@ class SpeechCorpus(LightningDataModule):
     Args:
         root: Folder of the corpus.
         emotions: Emotions to use, in the order of the model's outputs; null takes all that the corpus holds.
+        merge: Emotions to count as others, before ``emotions`` is looked at, as in {excited: happiness}.
         preprocess: From a recording to a waveform.
         features: From a waveform to features; null is a plain log-mel spectrogram.
         protocol: Divides the utterances; null leaves one speaker out.
@@ -56,7 +49,12 @@ class SpeechCorpus(LightningDataModule):
         num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough for
             features that fit the system's file cache.
         on_bad_file: Whether damaged files stop the run or are left out (and named in ``protocol.json``).
+        strict: Refuse a copy with fewer recordings of an emotion than were published.
+        download: Fetch the corpus if the root is not there, or to the cache folder if no root is given.
         cache_dir: Folder for computed features; null is the user's cache folder.
+
+    Attributes:
+        archive: Where ``download`` fetches the corpus; None for one that has to be asked for.
 
     Raises:
         UserError: The root or an option does not fit the corpus.
@@ -69,6 +67,7 @@ class SpeechCorpus(LightningDataModule):
     layout: ClassVar[str]
     published: ClassVar[Mapping[str, int]]
     speakers: ClassVar[Mapping[str, Gender]]
+    archive: ClassVar[Archive | None] = None
     synthetic: ClassVar[bool] = False
     labelled: ClassVar[bool] = True
 
@@ -84,6 +83,9 @@ class SpeechCorpus(LightningDataModule):
         padding: Literal["fixed", "batch"] = "fixed",
         num_workers: int = 0,
         on_bad_file: Literal["stop", "skip"] = "stop",
+        merge: dict[str, str] | None = None,
+        strict: bool = False,
+        download: bool = False,
         cache_dir: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -98,6 +100,9 @@ class SpeechCorpus(LightningDataModule):
         self.padding = padding
         self.num_workers = num_workers
         self.on_bad_file = on_bad_file
+        self.merge = merge
+        self.strict = strict
+        self.download = download
         self.cache_dir = Path(cache_dir) if cache_dir is not None else platformdirs.user_cache_path("ser")
 
     @abstractmethod
@@ -105,17 +110,20 @@ class SpeechCorpus(LightningDataModule):
         """Parse the corpus: one item per audio file that belongs to it."""
 
     def locate(self) -> Path:
-        """Return the folder of the corpus.
+        """Return the folder of the corpus, which is fetched first if that is asked for.
 
         Raises:
-            UserError: No root was given, or there is no such folder.
+            UserError: No root was given, or there is no such folder, or it cannot be fetched.
         """
+        if self.download:
+            self.root = self.root or self.cache_dir / "corpora" / type(self).__name__.lower()
+            fetch(self.archive, self.root, asked=f"{self.name} of its owners ({self.homepage}; {self.licence})")
         if self.root is None:
-            raise UserError(f"{self.name} needs the folder of its recordings: give --data.root DIR ({self.homepage}).")
+            how = "--data.root DIR, or --data.download true" if self.archive is not None else "--data.root DIR"
+            raise UserError(f"{self.name} needs the folder of its recordings: give {how} ({self.homepage}).")
         if not self.root.exists():
-            raise UserError(
-                f"{self.root} does not exist; --data.root must be the folder of {self.name} ({self.layout})."
-            )
+            wanted = f"--data.root must be the folder of {self.name} ({self.layout})"
+            raise UserError(f"{self.root} does not exist; {wanted}.")
         return self.root
 
     # -- what is there --
@@ -138,98 +146,57 @@ class SpeechCorpus(LightningDataModule):
     @property
     def table(self) -> list[Utterance]:
         """Every utterance that is used, damaged files left out; ``Batch.positions`` points into it."""
-        return self._recordings.table
+        return self._checked.table
 
-    @cached_property
-    def _listing(self) -> "_Listing":
-        root = self.locate()
-        items = list(self.utterances(root))
-        found = [item for item in items if isinstance(item, Utterance)]
-        bad = [item for item in items if isinstance(item, BadFile)]
-        if not found:
-            if bad:
-                seen = f"{len(bad)} audio files, none named like {self.name}'s (the first is {bad[0].path.name})"
-            else:
-                seen = "no audio files"
-            raise UserError(f"{root} holds {seen}. --data.root must be the folder of {self.name}: {self.layout}.")
-        labels = self._choose_labels({utterance.emotion for utterance in found})
-        used = [item for item in found if item.emotion in labels or not self.labelled]
-        return _Listing(root, used, bad, labels)
+    @property
+    def recordings(self) -> list[Recording]:
+        """What a look into the file of every utterance of :attr:`table` told."""
+        return self._checked.looks
 
-    def _choose_labels(self, present: set[str]) -> list[str]:
-        if not self.labelled:
-            if self.emotions is None:
-                raise UserError(f"{self.name} has no emotions of its own; give the --ckpt_path of a model that has.")
-            return self.emotions
-        order = [*self.published, *sorted(present - set(self.published))]
-        if self.emotions is None:
-            return [emotion for emotion in order if emotion in present]
-        unknown = [emotion for emotion in self.emotions if emotion not in present]
-        if unknown:
-            raise UserError(
-                f"emotions: {', '.join(unknown)} not found in {self.name} here, which has "
-                f"{', '.join(emotion for emotion in order if emotion in present)}."
-            )
-        twice = [emotion for emotion, times in Counter(self.emotions).items() if times > 1]
-        if twice or len(self.emotions) < 2:
-            raise UserError(f"emotions is {self.emotions}; it must name at least two different emotions, each once.")
-        return self.emotions
+    @property
+    def left_out(self) -> list[BadFile]:
+        """The damaged files."""
+        return self._checked.bad
 
-    @cached_property
-    def _recordings(self) -> "_Recordings":
-        listing = self._listing
-        memory = self.cache_dir / "recordings" / f"{digest(listing.root.resolve())}.json"
-        try:
-            looks = inspect_files([utterance.path for utterance in listing.table], memory)
-        except OSError as error:
-            raise UserError(
-                f"{memory.parent} cannot be written: {error.strerror}. "
-                "Mend that, or give another folder with --data.cache_dir."
-            ) from error
-        seen = list(zip(listing.table, looks, strict=True))
-        bad = [*listing.bad, *(BadFile(u.path, look.problem) for u, look in seen if look.problem)]
-        if bad and self.on_bad_file == "stop":
-            lines = [f"  {self.relative(item.path)}: {item.reason}" for item in bad[:MOST_NAMED]]
-            if len(bad) > MOST_NAMED:
-                lines.append(f"  and {len(bad) - MOST_NAMED} more")
-            raise UserError(
-                f"{len(bad)} of {len(listing.table) + len(listing.bad)} files in {listing.root} cannot be used:\n"
-                + "\n".join(lines)
-                + "\nRepair or remove them, or leave them out with --data.on_bad_file skip."
-            )
-        sound = [(utterance, look) for utterance, look in seen if not look.problem]
-        if not sound:
-            raise UserError(f"None of the {len(bad)} files in {listing.root} can be used; the first {bad[0].reason}.")
-        return _Recordings([utterance for utterance, _ in sound], [look for _, look in sound], bad)
+    def counts(self) -> Counts:
+        """Return, for every class, the utterances found and (null if unknown) those published."""
+        return {label: counts for label, counts in self.found_and_published().items() if label in self.labels}
+
+    def found_and_published(self) -> Counts:
+        """Return the same, with every emotion that an incomplete copy lacks altogether."""
+        return self._listing.counts(self.table)
 
     def relative(self, path: Path) -> str:
         """Return a file's path below the root, with forward slashes."""
-        root = self._listing.root
-        folder = root.parent if root.is_file() else root
-        return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+        return self._listing.relative(path)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        root = self.locate()
+        choice = EmotionChoice(self.name, self.published, self.emotions, self.merge or {}, self.labelled)
+        return list_recordings(root, self.utterances(root), choice, self.layout)
+
+    @cached_property
+    def _checked(self) -> Checked:
+        memory = self.cache_dir / "recordings" / f"{digest(self._listing.root.resolve())}.json"
+        return check_files(self._listing, memory, skip_bad=self.on_bad_file == "skip", strict=self.strict)
 
     # -- protocol --
 
-    @cached_property
+    @property
     def split(self) -> Split:
         """The fold's division of :attr:`table`."""
-        return self.protocol.split(self.table, self.fold)
+        return self._fold.split
 
-    @cached_property
+    @property
     def audit(self) -> Audit:
         """What the sides of the split share."""
-        digests = [recording.digest for recording in self._recordings.looks]
-        return audit(self.table, digests, self.split, self.protocol)
+        return self._fold.audit
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the corpus, its files and labels, and the split: equal for results on the same utterances."""
-        looks = self._recordings.looks
-        files = sorted(
-            (self.relative(u.path), look.digest, u.emotion) for u, look in zip(self.table, looks, strict=True)
-        )
-        sides = {side: sorted(self.relative(self.table[i].path) for i in self.split.side(side)) for side in SIDES}
-        return digest({"corpus": self.name, "labels": self.labels, "files": files, "sides": sides})
+        return self._fold.fingerprint(self.name, self.labels)
 
     def protocol_description(self) -> dict[str, Any]:
         """Return what ``protocol.json`` holds: everything that says on what a score was measured."""
@@ -240,42 +207,28 @@ class SpeechCorpus(LightningDataModule):
             "synthetic": self.synthetic,
             "licence": self.licence,
             "labels": self.labels,
-            "protocol": describe(self.protocol),
-            "fold": self.fold,
-            "tests": self.protocol.folds(self.table)[self.fold],
-            "speaker_disjoint": self.protocol.speaker_disjoint,
+            "merge": self.merge or {},
             "fingerprint": self.fingerprint,
             "front_end": self.front_end.description(),
-            "notes": list(self.audit.notes),
-            "left_out": [{"file": self.relative(item.path), "reason": item.reason} for item in self._recordings.bad],
-            "found_and_published": self.counts(),
-            **{side: self._describe_side(side) for side in SIDES},
+            "left_out": [{"file": self.relative(item.path), "reason": item.reason} for item in self.left_out],
+            "found_and_published": self.found_and_published(),
+            **self._fold.description(self.labels),
         }
 
     def summary(self) -> str:
-        """Say in a line who is on which side."""
-        sides = []
-        for side, verb in zip(SIDES, ("train on", "choose on", "test"), strict=True):
-            members = [self.table[i] for i in self.split.side(side)]
-            speakers = sorted({utterance.speaker for utterance in members})
-            who = "speakers" if len(speakers) > 1 else "speaker"
-            sides.append(f"{verb} {len(members)} utterances of {who} {', '.join(speakers)}")
-        return f"{self.name}, fold {self.fold}: {'; '.join(sides)}."
+        """Say in a line who is on which side, and in a table what an incomplete copy lacks."""
+        lacking = differences(self.found_and_published())
+        differs = f"\nThis copy of {self.name} is not as published:\n{lacking}" if lacking else ""
+        return f"{self.name}, {self._fold.summary()}{differs}"
 
-    def counts(self) -> dict[str, list[int | None]]:
-        """Return, for every class, the utterances found and (null if unknown) those published."""
-        found = Counter(utterance.emotion for utterance in self.table)
-        return {label: [found[label], self.published.get(label)] for label in self.labels}
+    def fold_number(self, number: int) -> Fold:
+        """Return any fold of the protocol, whichever this corpus is set to."""
+        files = [self.relative(utterance.path) for utterance in self.table]
+        return Fold(self.protocol, number, self.table, files, [look.digest for look in self.recordings])
 
-    def _describe_side(self, side: Side) -> dict[str, Any]:
-        members = [self.table[i] for i in self.split.side(side)]
-        emotions = Counter(utterance.emotion for utterance in members)
-        return {
-            "utterances": len(members),
-            "speakers": sorted({utterance.speaker for utterance in members}),
-            "emotions": {label: emotions[label] for label in self.labels},
-            "files": [self.relative(utterance.path) for utterance in members],
-        }
+    @cached_property
+    def _fold(self) -> Fold:
+        return self.fold_number(self.fold)
 
     # -- Lightning's hooks --
 
@@ -321,22 +274,18 @@ class SpeechCorpus(LightningDataModule):
     @cached_property
     def _rows(self) -> npt.NDArray[np.int64]:
         self._fill_cache()
-        return self._cache.rows([recording.digest for recording in self._recordings.looks])
+        return self._cache.rows([recording.digest for recording in self.recordings])
 
     def _fill_cache(self) -> None:
-        looks = self._recordings.looks
+        looks = self.recordings
         self._cache.add([(look.digest, u.path) for u, look in zip(self.table, looks, strict=True)])
 
     def _loader(self, positions: Sequence[int], *, shuffle: bool = False) -> DataLoader[Batch]:
+        rows = self._rows[list(positions)]
+        targets = [self._target_of.get(self.table[i].emotion, UNKNOWN) for i in positions]
+        lengths = self._cache.lengths(rows)
         return loader(
-            FeatureSet(
-                features=self._cache.array(),
-                rows=self._rows[list(positions)],
-                lengths=self._cache.lengths(self._rows[list(positions)]),
-                targets=[self._target_of.get(self.table[i].emotion, UNKNOWN) for i in positions],
-                positions=positions,
-                trim=self.padding == "batch",
-            ),
+            FeatureSet(self._cache.array(), rows, lengths, targets, positions, trim=self.padding == "batch"),
             self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
@@ -347,16 +296,3 @@ class SpeechCorpus(LightningDataModule):
     @cached_property
     def _target_of(self) -> dict[str, int]:
         return {label: target for target, label in enumerate(self.labels)}
-
-
-class _Listing(NamedTuple):
-    root: Path
-    table: list[Utterance]
-    bad: list[BadFile]
-    labels: list[str]
-
-
-class _Recordings(NamedTuple):
-    table: list[Utterance]
-    looks: list[Recording]
-    bad: list[BadFile]

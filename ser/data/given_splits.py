@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from ser.data.splits import SIDES, Protocol, Split, Utterance, speakers_of
+from ser.data.splits import SIDES, Protocol, Side, Split, Utterance, speakers_of
 from ser.errors import UserError
 
 
 class FixedSpeakers(Protocol):
     """One split: the speakers that you name.
+
+    A number stands for the speaker whose name it is: YAML reads 03 as 3.
 
     Args:
         val: Speakers to choose the checkpoint on.
@@ -15,37 +17,41 @@ class FixedSpeakers(Protocol):
         train: Speakers to train on; null takes all the others. A speaker on no list is on no side.
     """
 
-    def __init__(self, val: list[str], test: list[str], train: list[str] | None = None) -> None:
+    def __init__(self, val: list[str | int], test: list[str | int], train: list[str | int] | None = None) -> None:
+        if not val or not test:
+            raise UserError("FixedSpeakers must name at least one speaker for val and one for test.")
         self.val = val
         self.test = test
         self.train = train
-        named = [*val, *test, *(train or [])]
-        twice = sorted({speaker for speaker in named if named.count(speaker) > 1})
-        if twice:
-            raise UserError(f"FixedSpeakers names {', '.join(twice)} more than once; a speaker has one side.")
-        if not val or not test:
-            raise UserError("FixedSpeakers must name at least one speaker for val and one for test.")
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the speakers that are tested: one fold."""
+        return [" ".join(self._sides(utterances)["test"])]
+
+    def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
+        """Return the split."""
+        sides = self._sides(utterances)
+        return Split(*(tuple(i for i, u in enumerate(utterances) if u.speaker in sides[side]) for side in SIDES))
+
+    def _sides(self, utterances: Sequence[Utterance]) -> dict[Side, list[str]]:
         speakers = speakers_of(utterances)
-        unknown = [speaker for speaker in (*self.val, *self.test, *(self.train or [])) if speaker not in speakers]
+        by_number = {int(speaker): speaker for speaker in speakers if speaker.isdecimal()}
+        train, val, test = (
+            [by_number.get(name, str(name)) if isinstance(name, int) else name for name in names or []]
+            for names in (self.train, self.val, self.test)
+        )
+        named = [*train, *val, *test]
+        unknown = [speaker for speaker in named if speaker not in speakers]
         if unknown:
             raise UserError(
                 f"FixedSpeakers names {', '.join(unknown)}, not found in the corpus, which has {', '.join(speakers)}."
             )
-        return [" ".join(self.test)]
-
-    def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
-        """Return the split."""
-        train = self.train
-        if train is None:
-            train = [speaker for speaker in speakers_of(utterances) if speaker not in (*self.val, *self.test)]
-        sides = (
-            tuple(i for i, utterance in enumerate(utterances) if utterance.speaker in named)
-            for named in (train, self.val, self.test)
-        )
-        return Split(*sides)
+        twice = sorted({speaker for speaker in named if named.count(speaker) > 1})
+        if twice:
+            raise UserError(f"FixedSpeakers names {', '.join(twice)} more than once; a speaker has one side.")
+        if self.train is None:
+            train = [speaker for speaker in speakers if speaker not in named]
+        return {"train": train, "val": val, "test": test}
 
 
 class ColumnSplit(Protocol):

@@ -56,8 +56,10 @@ class SpeakerKFold(_KFold):
 
     def _groups(self, utterances: Sequence[Utterance]) -> dict[str, int]:
         """Deal the speakers, those who say most first, to the group with fewest of their gender, then least speech."""
-        gender_of = {utterance.speaker: utterance.gender or "" for utterance in utterances}
         said = Counter(utterance.speaker for utterance in utterances)
+        gender_of = dict.fromkeys(said, "")
+        for utterance in utterances:  # a table may say it of some of a speaker's recordings only
+            gender_of[utterance.speaker] = max(gender_of[utterance.speaker], utterance.gender or "")
         if len(said) < self.k:
             raise UserError(
                 f"SpeakerKFold cannot make {self.k} groups of {len(said)} speakers; give a smaller --data.protocol.k "

@@ -19,7 +19,7 @@ class _PaperSplit(Protocol):
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return one fold."""
-        return ["a fifth of the files"]
+        return ["20 % of the files"]
 
     @abstractmethod
     def order(self, utterances: Sequence[Utterance]) -> list[list[int]]:

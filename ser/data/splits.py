@@ -73,6 +73,11 @@ class Protocol(ABC):
             UserError: There is no such fold, or a side of it holds nothing.
         """
         names = self.folds(utterances)
+        speakers = len(speakers_of(utterances))
+        found = f"out of {len(utterances)} utterances of {speakers} speaker{'s' if speakers != 1 else ''}"
+        advice = "Use a corpus with more speakers, or another protocol."
+        if not names:
+            raise UserError(f"{type(self).__name__} makes no fold here, {found}. {advice}")
         if not 0 <= fold < len(names):
             raise UserError(
                 f"Fold {fold} does not exist: {type(self).__name__} makes {len(names)} folds here, "
@@ -82,9 +87,7 @@ class Protocol(ABC):
         empty = [name for name in SIDES if not split.side(name)]
         if empty:
             raise UserError(
-                f"Fold {fold} of {type(self).__name__} leaves nothing for {' and '.join(empty)} out of "
-                f"{len(utterances)} utterances of {len({u.speaker for u in utterances})} speakers. "
-                "Use a corpus with more speakers, or another protocol."
+                f"Fold {fold} of {type(self).__name__} leaves nothing for {' and '.join(empty)} {found}. {advice}"
             )
         return split
 

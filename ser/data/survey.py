@@ -1,0 +1,152 @@
+"""A survey of a corpus: what a fit would see, as plain data."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser.data.audio import DamagedAudio, Waveform, read
+from ser.data.base import SpeechCorpus
+from ser.data.parallel import in_parallel
+from ser.data.splits import SIDES
+from ser.errors import UserError
+from ser.recipe import describe
+
+FULL_SCALE = 0.999  # 16-bit samples end at 0.99997; some recorders stop a little below
+CLIPPED_RUN = 3  # samples in a row at full scale; a single one may be a true peak
+
+
+def survey(corpus: SpeechCorpus) -> dict[str, Any]:
+    """Describe a corpus and every fold of its protocol.
+
+    Damaged files do not stop a survey, whatever ``on_bad_file`` says; the verdict does.
+
+    Returns:
+        JSON-ready: utterances by emotion and speaker, durations, rates, damaged and clipped files, exact duplicates,
+        the folds with their audit, and the verdict: whether a fit would run.
+
+    Raises:
+        UserError: The corpus cannot be read at all, or the protocol does not fit it.
+    """
+    stops, corpus.on_bad_file = corpus.on_bad_file == "stop", "skip"
+    folds = [_fold(corpus, number, tests) for number, tests in enumerate(corpus.protocol.folds(corpus.table))]
+    if not 0 <= corpus.fold < len(folds):
+        corpus.protocol.split(corpus.table, corpus.fold)  # says what is wrong
+    return {
+        "corpus": corpus.name,
+        "root": str(corpus.locate()),
+        "licence": corpus.licence,
+        "synthetic": corpus.synthetic,
+        "labels": corpus.labels,
+        "utterances": len(corpus.table),
+        "emotions": corpus.found_and_published(),
+        "speakers": _speakers(corpus),
+        **_recordings(corpus),
+        "damaged": [{"file": corpus.relative(item.path), "reason": item.reason} for item in corpus.left_out],
+        "clipped": _clipped(corpus),
+        "duplicates": _duplicates(corpus),
+        "protocol": describe(corpus.protocol),
+        "folds": folds,
+        "verdict": _verdict(corpus, folds, stops),
+    }
+
+
+def clipped_samples(waveform: Waveform) -> int:
+    """Count the samples in runs of at least three at full scale of one sign, shape (N,)."""
+    count = 0
+    for side in (waveform >= FULL_SCALE, waveform <= -FULL_SCALE):
+        edges = np.diff(np.concatenate([[0], side.astype(np.int8), [0]]))
+        lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+        count += int(lengths[lengths >= CLIPPED_RUN].sum())
+    return count
+
+
+def _speakers(corpus: SpeechCorpus) -> dict[str, Any]:
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in corpus.table:
+        said[utterance.speaker][utterance.emotion] += 1
+    gender_of = {utterance.speaker: utterance.gender for utterance in corpus.table}
+    return {
+        speaker: {
+            "gender": gender_of[speaker],
+            "utterances": said[speaker].total(),
+            "emotions": {emotion: said[speaker][emotion] for emotion in corpus.labels},
+        }
+        for speaker in sorted(said)
+    }
+
+
+def _recordings(corpus: SpeechCorpus) -> dict[str, Any]:
+    durations = np.array([look.duration_s for look in corpus.recordings])
+    return {
+        "durations_s": {
+            "total": float(durations.sum()),
+            "min": float(durations.min()),
+            "median": float(np.median(durations)),
+            "mean": float(durations.mean()),
+            "max": float(durations.max()),
+        },
+        "cut": int((durations > corpus.front_end.preprocess.duration_s).sum()),
+        "sample_rates_hz": _counted([look.sample_rate_hz for look in corpus.recordings]),
+        "channels": _counted([look.channels for look in corpus.recordings]),
+    }
+
+
+def _clipped(corpus: SpeechCorpus) -> list[dict[str, Any]]:
+    paths = [utterance.path for utterance in corpus.table]
+    counts = in_parallel(_clipped_in, paths, "looking for clipping")
+    return [
+        {"file": corpus.relative(path), "samples": count} for path, count in zip(paths, counts, strict=True) if count
+    ]
+
+
+def _clipped_in(path: Path) -> int:
+    try:
+        return clipped_samples(read(path))
+    except (OSError, DamagedAudio) as error:
+        raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
+
+
+def _duplicates(corpus: SpeechCorpus) -> list[list[str]]:
+    """Return the groups of files that hold the same recording, sample for sample."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for utterance, look in zip(corpus.table, corpus.recordings, strict=True):
+        files[look.digest].append(corpus.relative(utterance.path))
+    return [group for group in files.values() if len(group) > 1]
+
+
+def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
+    fold = corpus.fold_number(number)
+    try:
+        described = fold.description(corpus.labels)
+    except UserError as error:
+        return {"fold": number, "tests": tests, "problem": str(error)}
+    sides: dict[str, Any] = {
+        side: {key: value for key, value in described[side].items() if key != "files"} for side in SIDES
+    }
+    return {
+        "fold": number,
+        "tests": tests,
+        **sides,
+        "fingerprint": fold.fingerprint(corpus.name, corpus.labels),
+        "leaks": list(fold.audit.leaks),
+        "notes": list(fold.audit.notes),
+    }
+
+
+def _verdict(corpus: SpeechCorpus, folds: list[dict[str, Any]], stops: bool) -> str:
+    against = []
+    if stops and corpus.left_out:
+        against.append(f"{len(corpus.left_out)} damaged files stop a fit; leave them out with --data.on_bad_file skip.")
+    leaking = [str(fold["fold"]) for fold in folds if fold.get("leaks")]
+    if leaking:
+        against.append(f"the audit stops fold {', '.join(leaking)}: the split leaks.")
+    lacking = [str(fold["fold"]) for fold in folds if "problem" in fold]
+    if lacking:
+        against.append(f"fold {', '.join(lacking)} cannot be made.")
+    return " ".join(against) or "sound; a fit would run."
+
+
+def _counted(values: list[int]) -> dict[str, int]:
+    return {str(value): count for value, count in sorted(Counter(values).items())}

@@ -1,0 +1,158 @@
+"""``ser data``: describes what a fit would see, without training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ser.data import SpeechCorpus
+from ser.data.survey import survey
+from ser.errors import UserError
+from ser.parser import Parser
+
+NAMED = 10  # files of a kind that the terminal shows; --format json gives all
+# Not Any, nor dict[str, Any]: what a class_path in it names would be made.
+Ignored = dict | list | str | float | bool | None  # type: ignore[type-arg]
+# What else a config for fit, or the config.yaml of a run, may hold; it says nothing of the data.
+OTHERS = (
+    "seed_everything",
+    "trainer",
+    "model",
+    "optimizer",
+    "lr_scheduler",
+    "checkpoint",
+    "early_stopping",
+    "run",
+    "test_checkpoint",
+    "ckpt_path",
+    "weights_only",
+)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        args: "data" and its options.
+
+    Raises:
+        UserError: Bad input.
+    """
+    parser = Parser(prog="ser data", description="Describe what a fit with the same --config and --data would see.")
+    parser.add_argument("-c", "--config", action="config", help="the config of a fit, or of a run")
+    parser.add_argument("--format", type=Literal["text", "json"], default="text", help="for people, or for machines")
+    parser.add_argument("--pictures", type=Path | None, default=None, help="save PNG pictures to this folder")
+    parser.add_lightning_class_args(SpeechCorpus, "data", subclass_mode=True, required=True)
+    for name in OTHERS:
+        parser.add_argument(f"--{name}", type=Ignored, default=None, help="of fit; ignored here")
+    config = parser.parse_args(list(args[1:]))
+    try:
+        corpus: SpeechCorpus = parser.instantiate(config).data
+    except Exception as error:  # jsonargparse wraps what a constructor raises
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        raise cause or error from None
+    if not corpus.labelled:
+        raise UserError(f"ser data describes what is trained on; {corpus.name} has no labels.")
+
+    description = survey(corpus)
+    if config.format == "json":
+        print(json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(description)
+    if config.pictures is not None:
+        from ser.data.pictures import save_pictures  # Matplotlib takes a second to import
+
+        saved = save_pictures(corpus, config.pictures)
+        if config.format == "text":
+            print(f"Pictures: {', '.join(str(path) for path in saved)}")
+
+
+def _print(description: dict[str, Any]) -> None:
+    console = Console()
+    durations = description["durations_s"]
+    rates = ", ".join(f"{count} at {rate} Hz" for rate, count in description["sample_rates_hz"].items())
+    print(
+        f"{description['corpus']} in {description['root']}: {description['utterances']} utterances, "
+        f"{durations['total'] / 3600:.2f} hours; {durations['min']:.2f} to {durations['max']:.2f} s, median "
+        f"{durations['median']:.2f} s; {rates}. Licence: {description['licence']}."
+    )
+    if description["cut"]:
+        print(f"{description['cut']} of them are longer than what is used of an utterance, and cut.")
+    if description["synthetic"]:
+        print("Synthetic speech, for trying and testing: a score says nothing of real voices.")
+    _print_emotions(console, description)
+    _print_speakers(console, description)
+    for problem in ("damaged", "clipped", "duplicates"):
+        _print_files(problem, description[problem])
+    _print_folds(console, description)
+    print(f"Verdict: {description['verdict']}")
+
+
+def _print_emotions(console: Console, description: dict[str, Any]) -> None:
+    table = _table(["emotion"], ["found", "published"])
+    for emotion, (found, published) in description["emotions"].items():
+        style = None if published in (None, found) else "bold yellow"
+        table.add_row(emotion, str(found), "" if published is None else str(published), style=style)
+    console.print(table)
+
+
+def _print_speakers(console: Console, description: dict[str, Any]) -> None:
+    table = _table(["speaker", "gender"], ["all", *description["labels"]])
+    for speaker, row in description["speakers"].items():
+        counts = (str(row["emotions"][emotion]) for emotion in description["labels"])
+        table.add_row(speaker, row["gender"] or "", str(row["utterances"]), *counts)
+    console.print(table)
+
+
+def _print_files(problem: str, files: Sequence[Any]) -> None:
+    print(f"{problem}: {len(files) or 'none'}")
+    for item in files[:NAMED]:
+        match item:
+            case {"file": file, "reason": reason}:
+                print(f"  {file}: {reason}")
+            case {"file": file, "samples": samples}:
+                print(f"  {file}: {samples} samples at full scale")
+            case _:
+                print(f"  {' = '.join(item)}")
+    if len(files) > NAMED:
+        print(f"  and {len(files) - NAMED} more; --format json names all")
+
+
+def _print_folds(console: Console, description: dict[str, Any]) -> None:
+    print(f"{description['protocol']['class_path'].rpartition('.')[2]}, folds: {len(description['folds'])}")
+    table = _table(["fold", "tests", "train", "val", "test", "audit"], [])
+    said: dict[str, int] = {}
+    for fold in description["folds"]:
+        if "problem" in fold:
+            table.add_row(str(fold["fold"]), fold["tests"], "", "", "", fold["problem"])
+            continue
+        sides = (f"{fold[side]['utterances']} of {_who(fold[side]['speakers'])}" for side in ("train", "val", "test"))
+        numbers = [str(said.setdefault(note, len(said) + 1)) for note in fold["notes"]]
+        verdict = f"{len(fold['leaks'])} leaks" if fold["leaks"] else "sound"
+        table.add_row(
+            str(fold["fold"]), fold["tests"], *sides, verdict + (f", note {', '.join(numbers)}" if numbers else "")
+        )
+    console.print(table)
+    for note, number in said.items():
+        print(f"Note {number}: {note}")
+    for fold in description["folds"]:
+        for leak in fold.get("leaks", []):
+            print(f"Leak in fold {fold['fold']}: {leak}")
+
+
+def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Return a narrow table, so that ten emotions fit the terminal."""
+    table = Table(*words, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _who(speakers: Sequence[str]) -> str:
+    return " ".join(speakers) if len(speakers) <= 3 else f"{len(speakers)} speakers"
