@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 
@@ -18,7 +19,8 @@ def describe(value: Any) -> Any:
     Objects and partials become ``{"class_path": ..., "init_args": {...}}``, which the command line reads back.
 
     Raises:
-        TypeError: An object does not keep one of its constructor arguments as an attribute.
+        TypeError: An object does not keep one of its constructor arguments as an attribute; a function has no name,
+            or a partial has arguments without one.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -28,9 +30,11 @@ def describe(value: Any) -> Any:
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
-    if isinstance(value, type):
+    if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return _class_path(value)
     if isinstance(value, functools.partial):
+        if value.args:
+            raise TypeError(f"The partial of {_class_path(value.func)} has arguments without a name; name them")
         return {"class_path": _class_path(value.func), "init_args": describe(value.keywords)}
     return {"class_path": _class_path(type(value)), "init_args": describe(_arguments(value))}
 
@@ -42,6 +46,8 @@ def digest(value: Any, length: int = 12) -> str:
 
 
 def _class_path(cls: Any) -> str:
+    if "<" in cls.__qualname__ and not isinstance(cls, type):  # <lambda>, or a function in f.<locals>
+        raise TypeError(f"{cls.__qualname__} in {cls.__module__} cannot be found by its name; define it in a module")
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,6 +16,7 @@ from ser.metrics import emotion_metrics
 from ser.recipe import describe
 
 Stage = Literal["train", "val", "test"]
+Normalize = Literal["bin", "global", "utterance", "sign", "none"]
 SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
 
 
@@ -58,18 +59,26 @@ class EmotionClassifier(LightningModule):
         net: ``net(features, lengths) -> logits``, see ``ser.models``.
         emotions: Names of the classes, in the order of the logits.
         optimizer: Makes the optimiser from the parameters.
-        lr_scheduler: Makes the schedule from the optimiser, stepped per epoch; null keeps the learning rate.
+        lr_scheduler: Makes the schedule from the optimiser; null keeps the learning rate.
+        lr_scheduler_interval: When the schedule takes a step: after every epoch or every step of the optimiser.
+        normalize: To mean 0 and deviation 1: "bin" every feature by its own statistics, "global" all by the same, both
+            of the training side; "utterance" every feature of an utterance by the statistics of its valid frames.
+            "sign" keeps nothing but the sign (-1, 0 or 1), a slip of the program of paper 001; "none" keeps all.
         pad_before_norm: Leave padding as it becomes under standardisation (-mean/sigma) instead of zero: the quirk
             of the public ACRNN code.
+        class_weights: "balanced" weights the loss of every training utterance by the inverse of its emotion's share
+            of the training side, to 1 on the average; validation and test are never weighted.
 
     Attributes:
-        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames.
-        feature_sigma: (..., 1) their standard deviation.
+        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, or one for all.
+        feature_sigma: (..., 1) their standard deviation, or one for all.
+        emotion_weights: (K,) weight of each emotion's utterances in the training loss.
         front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
     """
 
     feature_mean: Tensor
     feature_sigma: Tensor
+    emotion_weights: Tensor
 
     def __init__(
         self,
@@ -78,8 +87,13 @@ class EmotionClassifier(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         pad_before_norm: bool = False,
+        normalize: Normalize = "bin",
+        class_weights: Literal["none", "balanced"] = "none",
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__()
+        if normalize not in get_args(Normalize):
+            raise UserError(f"normalize is {normalize!r}; choose one of {', '.join(get_args(Normalize))}.")
         with warnings.catch_warnings():
             # Lightning proposes ignore=["net"], with which load_from_checkpoint cannot build the net.
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`")
@@ -88,6 +102,9 @@ class EmotionClassifier(LightningModule):
         self.emotions = emotions
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.normalize = normalize
+        self.class_weights = class_weights
         self.front_end: dict[str, Any] | None = None
         self.pad_before_norm = pad_before_norm
         self.train_metrics = emotion_metrics(len(emotions), "train/")
@@ -96,6 +113,7 @@ class EmotionClassifier(LightningModule):
         # Filled with the training side's statistics before the first step, or from a checkpoint.
         self.register_buffer("feature_mean", torch.zeros(()))
         self.register_buffer("feature_sigma", torch.ones(()))
+        self.register_buffer("emotion_weights", torch.ones(len(emotions)))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits of a batch.
@@ -107,12 +125,26 @@ class EmotionClassifier(LightningModule):
         Returns:
             (B, K).
         """
-        features = (features - self.feature_mean) / self.feature_sigma.clamp_min(SIGMA_FLOOR)
+        valid = torch.arange(features.shape[-1], device=features.device) < lengths[:, None]  # (B, T)
+        valid = valid.reshape(len(lengths), *[1] * (features.dim() - 2), -1)  # (B, 1, ..., T)
+        features = self._normalized(features, valid)
         if not self.pad_before_norm:
-            valid = torch.arange(features.shape[-1], device=features.device) < lengths[:, None]  # (B, T)
-            features = features * valid.reshape(len(lengths), *[1] * (features.dim() - 2), -1)
+            features = features * valid
         logits: Tensor = self.net(features, lengths)
         return logits
+
+    def _normalized(self, features: Tensor, valid: Tensor) -> Tensor:
+        """Normalise (B, ..., T); ``valid``, which broadcasts with it, says which frames are."""
+        if self.normalize == "none":
+            return features
+        if self.normalize == "sign":
+            return features.sign()
+        mean, sigma = self.feature_mean, self.feature_sigma
+        if self.normalize == "utterance":
+            frames = valid.sum(dim=-1, keepdim=True)
+            mean = (features * valid).sum(dim=-1, keepdim=True) / frames  # (B, ..., 1)
+            sigma = (((features - mean) * valid).square().sum(dim=-1, keepdim=True) / frames).sqrt()
+        return (features - mean) / sigma.clamp_min(SIGMA_FLOOR)
 
     def training_step(self, batch: Utterances, batch_idx: int) -> Tensor:
         """Return the loss of a training batch."""
@@ -137,14 +169,24 @@ class EmotionClassifier(LightningModule):
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
         watched = {"monitor": scheduler.monitor} if hasattr(scheduler, "monitor") else {}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **watched}}
+        schedule = {"scheduler": scheduler, "interval": self.lr_scheduler_interval, **watched}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def setup(self, stage: str) -> None:
         """Take front-end and feature statistics, those of the training side, from the data."""
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:
             self.front_end = data.front_end.description()
-            self.feature_mean, self.feature_sigma = (value.to(self.device) for value in data.statistics())
+            if self.normalize in ("bin", "global"):
+                mean, sigma = data.statistics()
+                if self.normalize == "global":  # every feature has as many frames as any other
+                    mean, sigma = mean.mean(), (sigma.square() + (mean - mean.mean()).square()).mean().sqrt()
+                self.feature_mean, self.feature_sigma = mean.to(self.device), sigma.to(self.device)
+            if self.class_weights == "balanced":
+                emotions = [data.table[i].emotion for i in data.split.train]
+                counts = torch.tensor([emotions.count(emotion) for emotion in self.emotions])
+                weights = len(emotions) / (counts.clamp_min(1) * (counts > 0).sum())
+                self.emotion_weights = weights.to(self.device)
 
     def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
         """Seed dropout, and let the network follow the progress of training.
@@ -152,8 +194,9 @@ class EmotionClassifier(LightningModule):
         The seed is the run's and the epoch's, so that a resumed fit equals an uninterrupted one. It is not set when
         the epoch starts: whether the loader draws a random number after that depends on a resumption.
         """
-        if hasattr(self.net, "on_step"):  # the temperature of a dynamic convolution, say
-            self.net.on_step(self.global_step, int(self.trainer.estimated_stepping_batches))
+        on_step = getattr(self.net, "on_step", None)
+        if callable(on_step):  # the temperature of a dynamic convolution, say
+            on_step(self.global_step, int(self.trainer.estimated_stepping_batches))
         seed = os.environ.get("PL_GLOBAL_SEED")  # what Lightning's seed_everything was called with
         if batch_idx == 0 and seed is not None:
             torch.manual_seed(hash((int(seed), self.current_epoch, self.global_rank)) % 2**63)
@@ -178,6 +221,8 @@ class EmotionClassifier(LightningModule):
         """
         self.refuse_other(checkpoint)
         self.front_end = checkpoint.get("front_end")
+        # What the statistics mean goes with them.
+        self.normalize = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("normalize", self.normalize)
         for name in ("feature_mean", "feature_sigma"):  # whose shape is known only now
             setattr(self, name, checkpoint["state_dict"][name].to(self.device))
 
@@ -223,7 +268,10 @@ class EmotionClassifier(LightningModule):
 
     def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
         logits = self(batch.features, batch.lengths).float()  # (B, K)
-        loss = F.cross_entropy(logits, batch.targets)
+        losses = F.cross_entropy(logits, batch.targets, reduction="none")  # (B,)
+        if stage == "train":
+            losses = losses * self.emotion_weights[batch.targets]
+        loss = losses.mean()
         probabilities = logits.detach().softmax(dim=-1)
         metrics.update(probabilities, batch.targets)
         self.log(

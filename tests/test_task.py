@@ -1,5 +1,6 @@
 """The task around any network, held against scikit-learn, NumPy and itself."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from ser.corpora import Synthetic
@@ -14,6 +16,7 @@ from ser.data import LogMel
 from ser.data.loaders import Batch
 from ser.errors import UserError
 from ser.models import CoRNN
+from ser.schedules import InverseTimeDecay
 from ser.task import EmotionClassifier
 
 
@@ -104,6 +107,112 @@ def test_a_constant_feature_stays_finite():
     assert (net.seen == 0).all()
 
 
+@pytest.mark.parametrize("pad_before_norm", [False, True])
+def test_normalisation_per_utterance_is_over_its_valid_frames(pad_before_norm):
+    net = Keep()
+    task = EmotionClassifier(net, ["a", "b"], normalize="utterance", pad_before_norm=pad_before_norm)
+    features = torch.randn(2, 1, 3, 7) * 5 + 2
+    features[0, ..., 4:] = 0
+    task(features, torch.tensor([4, 7]))
+    for utterance, length in enumerate((4, 7)):
+        valid = features[utterance, ..., :length].numpy()
+        mean, sigma = valid.mean(-1, keepdims=True), valid.std(-1, keepdims=True)
+        np.testing.assert_allclose(net.seen[utterance, ..., :length], (valid - mean) / sigma, atol=1e-5)
+        padding = -mean / sigma if pad_before_norm else 0 * mean
+        np.testing.assert_allclose(net.seen[utterance, ..., length:], padding.repeat(7 - length, -1), atol=1e-5)
+
+
+def test_a_constant_utterance_stays_finite():
+    net = Keep()
+    EmotionClassifier(net, ["a", "b"], normalize="utterance")(torch.full((1, 1, 3, 5), 2.0), torch.tensor([5]))
+    assert (net.seen == 0).all()
+
+
+def test_sign_and_none(data, trainer):
+    features = torch.tensor([-3.0, 0.0, 0.5, 9.0]).reshape(1, 1, 2, 2)
+    for normalize, expected in (("sign", [-1, 0, 1, 1]), ("none", [-3, 0, 0.5, 9])):
+        net = Keep()
+        EmotionClassifier(net, ["a", "b"], normalize=normalize)(features, torch.tensor([2]))
+        assert net.seen.flatten().tolist() == expected
+    task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, normalize="sign")
+    trainer.fit(task, data)
+    assert task.feature_mean == 0  # no statistics are taken
+    net = task.net = Keep()
+    batch = next(iter(data.val_dataloader()))
+    task(batch.features, batch.lengths)
+    assert set(net.seen.unique().tolist()) == {-1.0, 0.0, 1.0}
+
+
+def test_global_statistics_are_those_of_all_features(data, trainer):
+    task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, normalize="global")
+    trainer.fit(task, data)
+    valid = np.concatenate([data.front_end(data.table[i].path).numpy().ravel() for i in data.split.train])
+    assert task.feature_mean.item() == pytest.approx(valid.mean(dtype=float), rel=1e-4)
+    assert task.feature_sigma.item() == pytest.approx(valid.std(dtype=float), rel=1e-4)
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(UserError, match="normalize is 'zscore'; choose one of bin, global, utterance, sign, none"):
+        EmotionClassifier(Keep(), ["a", "b"], normalize="zscore")
+
+
+@pytest.mark.parametrize("normalize", ["sign", "utterance", "global"])
+def test_a_checkpoint_normalises_as_it_was_trained(data, trainer, tmp_path, normalize):
+    task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, normalize=normalize)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "task.ckpt")
+    other = EmotionClassifier(Mean(4, data.feature_shape), data.labels)  # as a verb may make it, with defaults
+    checkpoint = torch.load(tmp_path / "task.ckpt", weights_only=True)
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint["state_dict"])
+    again = EmotionClassifier.load_from_checkpoint(tmp_path / "task.ckpt")
+    batch = next(iter(data.val_dataloader()))
+    with torch.inference_mode():
+        expected = task.eval()(batch.features, batch.lengths)
+        assert torch.equal(expected, again.eval()(batch.features, batch.lengths))
+        assert torch.equal(expected, other.eval()(batch.features, batch.lengths))
+
+
+class Three(Synthetic):
+    """Fewer of one emotion, none of another, in training only."""
+
+    @property
+    def split(self):
+        split = super().split
+        kept = [i for i in split.train if self.table[i].emotion != "sadness"]
+        few = [i for i in kept if self.table[i].emotion == "anger"][10:]
+        return replace(split, train=tuple(i for i in kept if i not in few))
+
+
+def test_class_weights_are_balanced_on_the_training_side(cache, trainer, tmp_path):
+    data = Three(features=LogMel(), cache_dir=cache, batch_size=40)
+    task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, class_weights="balanced")
+    trainer.fit(task, data)
+    emotions = [data.table[i].emotion for i in data.split.train]
+    present = sorted(set(emotions))
+    assert len(present) == 3
+    expected = compute_class_weight("balanced", classes=np.array(present), y=emotions)
+    weights = dict(zip(data.labels, task.emotion_weights.tolist(), strict=True))
+    assert [weights[emotion] for emotion in present] == pytest.approx(expected)
+    trainer.save_checkpoint(tmp_path / "task.ckpt")
+    again = EmotionClassifier.load_from_checkpoint(tmp_path / "task.ckpt")
+    assert torch.equal(again.emotion_weights, task.emotion_weights)
+
+
+def test_class_weights_act_on_the_training_loss_only(monkeypatch):
+    class Fixed(Keep):
+        def forward(self, features, lengths):
+            return torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+
+    task = EmotionClassifier(Fixed(), ["a", "b"])
+    monkeypatch.setattr(task, "log", lambda *args, **kwargs: None)
+    task.emotion_weights = torch.tensor([0.5, 3.0])
+    batch = Batch(torch.zeros(2, 1, 3, 5), torch.tensor([5, 5]), torch.tensor([0, 1]), torch.tensor([0, 1]))
+    right, wrong = np.log(1 + np.exp(-2)), np.log(1 + np.exp(2))
+    assert task.training_step(batch, 0).item() == pytest.approx((0.5 * right + 3 * wrong) / 2)
+    assert task.validation_step(batch, 0)["loss"].item() == pytest.approx((right + wrong) / 2)
+
+
 def test_a_python_checkpoint_reloads_by_itself(data, trainer, tmp_path):
     task = EmotionClassifier(CoRNN(4, data.feature_shape, lstm_hidden=8), data.labels, partial(torch.optim.SGD, lr=0.1))
     trainer.fit(task, data)
@@ -136,6 +245,42 @@ def test_a_schedule_that_watches_validation(data, trainer):
     task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, partial(torch.optim.SGD, lr=1.0), plateau)
     trainer.fit(task, data)
     assert task.optimizers().param_groups[0]["lr"] == pytest.approx(0.01)  # from 1, after each of two epochs
+
+
+@pytest.mark.parametrize(("interval", "steps"), [("step", 8), ("epoch", 2)])
+def test_the_legacy_decay_of_keras(data, trainer, interval, steps):
+    """As in the specification: lr after t steps = lr0 / (1 + d t)."""
+    task = EmotionClassifier(
+        Mean(4, data.feature_shape),
+        data.labels,
+        partial(torch.optim.SGD, lr=0.5),
+        partial(InverseTimeDecay, decay=0.1),
+        lr_scheduler_interval=interval,
+    )
+    trainer.fit(task, data)
+    assert trainer.global_step == 8  # 2 epochs of 144 utterances, 40 at a time
+    assert task.optimizers().param_groups[0]["lr"] == pytest.approx(0.5 / (1 + 0.1 * steps))
+
+
+def test_the_decay_continues_where_it_was_saved():
+    def make():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=2.0)
+        return optimizer, InverseTimeDecay(optimizer, decay=1e-6)
+
+    optimizer, schedule = make()
+    assert optimizer.param_groups[0]["lr"] == 2.0
+    for t in range(1, 1001):
+        optimizer.step()
+        schedule.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2 / (1 + 1e-6 * t), rel=1e-12)
+    other, continued = make()
+    other.load_state_dict(optimizer.state_dict())
+    continued.load_state_dict(schedule.state_dict())
+    other.step()
+    continued.step()
+    assert other.param_groups[0]["lr"] == pytest.approx(2 / (1 + 1e-6 * 1001), rel=1e-12)
+    with pytest.raises(UserError, match="decay is -1; it must be 0 or positive"):
+        InverseTimeDecay(optimizer, decay=-1)
 
 
 def test_the_same_seed_gives_the_same_weights(data, tmp_path):

@@ -1,13 +1,13 @@
 """From recordings to batches: what every corpus shares."""
 
-from ser.data.audio import Preprocess
 from ser.data.base import BadFile, SpeechCorpus
-from ser.data.features import Features, LogMel
+from ser.data.features import MFCC, Features, LogMel, Waveform
 from ser.data.frontend import FrontEnd
 from ser.data.given_splits import ColumnSplit, FixedSpeakers
 from ser.data.kfold_splits import SpeakerKFold, StratifiedKFold
 from ser.data.loaders import Batch
 from ser.data.paper_splits import ClassOrder641620, Random8020, Stratified641620, Tail20
+from ser.data.preprocess import Preprocess
 from ser.data.splits import (
     LeaveOneSentenceOut,
     LeaveOneSessionOut,
@@ -18,6 +18,7 @@ from ser.data.splits import (
 )
 
 __all__ = [
+    "MFCC",
     "BadFile",
     "Batch",
     "ClassOrder641620",
@@ -39,4 +40,5 @@ __all__ = [
     "StratifiedKFold",
     "Tail20",
     "Utterance",
+    "Waveform",
 ]

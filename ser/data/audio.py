@@ -1,34 +1,27 @@
-"""Recordings: found, read, checked for damage, and made ready for features."""
+"""Recordings: found, read, and checked for damage."""
 
 import hashlib
 import io
 import json
 import os
 import struct
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import librosa
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ser.errors import UserError
+from ser.data.parallel import in_parallel as in_parallel  # also used from here
+from ser.data.parallel import progress as progress
+from ser.data.preprocess import Preprocess as Preprocess
+from ser.data.preprocess import Waveform as Waveform
 from ser.storage import write_atomically
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 LOOK = 1  # counted up when what a look into a file tells changes, so that older memories are not believed
 SILENCE_PEAK = 1e-4  # -80 dB of full scale: below it a recording holds no speech
-
-Waveform = npt.NDArray[np.float32]
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class DamagedAudio(Exception):
@@ -52,48 +45,6 @@ class Recording:
     channels: int = 0
     duration_s: float = 0.0
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """From a recording to the waveform that features see.
-
-    Args:
-        top_db: Silence at both ends is trimmed below this many dB under the loudest frame; null keeps it.
-        pre_emphasis: Coefficient a of y[t] = x[t] - a x[t-1]; 0 leaves the waveform as it is.
-        duration_s: What is longer is cut at the end; what is shorter is padded after the features.
-    """
-
-    top_db: float | None = 60.0
-    pre_emphasis: float = 0.0
-    duration_s: float = 3.0
-
-    def __post_init__(self) -> None:
-        if self.duration_s <= 0:
-            raise UserError(f"duration_s is {self.duration_s}; it must be a positive number of seconds.")
-        if self.top_db is not None and self.top_db <= 0:
-            raise UserError(f"top_db is {self.top_db}; it must be positive, or null to keep silence.")
-
-    def samples(self, sample_rate_hz: int) -> int:
-        """Return the number of samples that an utterance has at most."""
-        return round(self.duration_s * sample_rate_hz)
-
-    def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
-        """Trim, pre-emphasise and cut one waveform.
-
-        Args:
-            waveform: Mono samples, shape (N,).
-            sample_rate_hz: Of the waveform.
-
-        Returns:
-            Shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
-        """
-        if self.top_db is not None:
-            waveform, _ = librosa.effects.trim(waveform, top_db=self.top_db)
-        waveform = waveform[: self.samples(sample_rate_hz)]
-        if self.pre_emphasis:
-            waveform = np.append(waveform[:1], waveform[1:] - np.float32(self.pre_emphasis) * waveform[:-1])
-        return waveform
 
 
 def audio_files(root: Path) -> list[Path]:
@@ -144,44 +95,13 @@ def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
     return [seen[key] for key in keys]
 
 
-def in_parallel(function: Callable[[_Item], _Result], items: Sequence[_Item], description: str) -> Iterator[_Result]:
-    """Map over items on all cores, in order, with a progress bar when it takes over two seconds.
-
-    Threads suffice: decoding, resampling and transforms leave Python's lock to the others.
-    """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # Submitted in blocks, so that memory does not grow with the number of items.
-        blocks = (items[start : start + 256] for start in range(0, len(items), 256))
-        yield from progress(
-            (result for block in blocks for result in pool.map(function, block)), len(items), description
-        )
-
-
-def progress(items: Iterable[_Item], total: int, description: str) -> Iterator[_Item]:
-    """Iterate with a progress bar that appears after two seconds."""
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
-    )
-    task = bar.add_task(description, total=total)
-    start = time.monotonic()
-    try:
-        for item in items:
-            yield item
-            bar.advance(task)
-            if not bar.live.is_started and time.monotonic() - start > 2:
-                bar.start()
-    finally:
-        if bar.live.is_started:  # stopping another would print an empty line
-            bar.stop()
-
-
 def _state(path: Path) -> str:
     """Name the state of a file, as far as that is known without reading it."""
     try:
         status = path.stat()
     except OSError:  # a link to nowhere, a file that is gone: reading it says so
         return str(path)
-    return f"{LOOK}|{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    return f"{LOOK}|{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
 
 
 def _inspect(path: Path) -> Recording:

@@ -23,8 +23,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ser.data.audio import DamagedAudio, in_parallel
+from ser.data.audio import DamagedAudio
 from ser.data.frontend import FrontEnd
+from ser.data.parallel import in_parallel
 from ser.errors import UserError
 from ser.recipe import digest
 from ser.storage import write_atomically
@@ -123,35 +124,40 @@ class FeatureCache:
     def _append(self, files: Sequence[tuple[str, Path]]) -> None:
         built: list[_Entry] = []
         published = time.monotonic()
-        with self._rows_file.open("ab") as data, _one_thread_per_operation():
-            data.truncate(len(self._row_of) * self._row_bytes)
-            try:
-                for entry, row in in_parallel(self._compute, files, "computing features"):
-                    data.write(row)
-                    built.append(entry)
-                    if time.monotonic() - published > PUBLISH_EVERY_S:
-                        data.flush()
-                        self._publish(built)
-                        built, published = [], time.monotonic()
-                data.flush()
-                self._publish(built)
-            except OSError:
-                data.truncate(len(self._row_of) * self._row_bytes)  # give back what was not published
-                raise
+        self._forget_unpublished()
+        numbered = [(row, key, path) for row, (key, path) in enumerate(files, start=len(self._row_of))]
+        try:
+            for entry in in_parallel(self._build, numbered, "computing features"):
+                built.append(entry)
+                if time.monotonic() - published > PUBLISH_EVERY_S:
+                    self._publish(built)
+                    built, published = [], time.monotonic()
+            self._publish(built)
+        except OSError:
+            self._forget_unpublished()
+            raise
 
-    def _compute(self, file: tuple[str, Path]) -> tuple[_Entry, bytes]:
-        key, path = file
+    def _build(self, file: tuple[int, str, Path]) -> _Entry:
+        """Compute one row and write it to its place, in a process of its own; others do so at the same time."""
+        row, key, path = file
         try:
             valid = self.front_end(path)  # (..., valid frames)
         except (OSError, DamagedAudio) as error:
             raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
         length = valid.shape[-1]
-        row = np.zeros(self.shape, np.float32)
-        row[..., :length] = valid
+        features = np.zeros(self.shape, np.float32)
+        features[..., :length] = valid
+        with self._rows_file.open("r+b") as data:
+            data.seek(row * self._row_bytes)
+            data.write(features.tobytes())
         double = valid.double()
         mean = double.mean(dim=-1)
         squares = (double - mean[..., None]).square().sum(dim=-1)
-        return _Entry(key, length, mean.numpy(), squares.numpy()), row.tobytes()
+        return _Entry(key, length, mean.numpy(), squares.numpy())
+
+    def _forget_unpublished(self) -> None:
+        with self._rows_file.open("ab") as data:
+            data.truncate(len(self._row_of) * self._row_bytes)
 
     def _publish(self, built: Sequence[_Entry]) -> None:
         if not built:
@@ -214,14 +220,3 @@ class FeatureCache:
             f"The feature cache cannot be written in {self.folder}: {what}. "
             "Mend that, or put the cache elsewhere with --data.cache_dir."
         )
-
-
-@contextmanager
-def _one_thread_per_operation() -> Iterator[None]:
-    """Keep torch from dividing every operation between all cores, which are busy with other files."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

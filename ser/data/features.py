@@ -2,23 +2,16 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchaudio.functional import melscale_fbanks
+from torchaudio.functional import create_dct
 
+from ser.data.spectrograms import Centre, Scale, log_scale, power_spectrum, refuse_unknown, taper, with_deltas
+from ser.data.spectrograms import delta as delta
+from ser.data.spectrograms import mel_filters as mel_filters
 from ser.errors import UserError
-
-POWER_FLOOR = 1e-10
-WINDOWS: dict[str, Callable[[int], Tensor]] = {
-    "hamming": torch.hamming_window,
-    "hann": torch.hann_window,
-    "rectangular": torch.ones,
-}
 
 
 class Features(nn.Module, ABC):
@@ -49,6 +42,29 @@ class Features(nn.Module, ABC):
         """
 
 
+class Waveform(Features):
+    """The waveform itself, for networks that learn their own filters; a frame is a sample.
+
+    Args:
+        sample_rate_hz: Rate that recordings are resampled to.
+
+    Shape:
+        (N,) to (1, N).
+    """
+
+    def __init__(self, sample_rate_hz: int = 16_000) -> None:
+        super().__init__()
+        self.sample_rate_hz = sample_rate_hz
+
+    def shape(self, samples: int) -> tuple[int, ...]:
+        """Return (1, N)."""
+        return 1, samples
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Add the channel axis, (N,) to (1, N)."""
+        return waveform[None]
+
+
 class LogMel(Features):
     """Log-mel spectrogram, with its time derivatives on request (the 3-D log-mel of ACRNN and CoRNN).
 
@@ -58,13 +74,17 @@ class LogMel(Features):
     Args:
         sample_rate_hz: Rate that recordings are resampled to.
         n_mels: Number of mel filters between 0 Hz and half the sample rate.
-        window_ms: Length of the analysis window.
-        hop_ms: Distance between frames.
+        window_ms: Length of the analysis window, rounded to samples; null is all of ``n_fft``, as in librosa.
+        hop_ms: Distance between frames, rounded to samples; null is a quarter of ``n_fft``, as in librosa.
         n_fft: Points of the Fourier transform; the window is zero-padded to it.
-        window: Shape of the window.
+        window: Shape of the window: "hamming", "hann", "rectangular", or the name of any in ``scipy.signal``.
         mel_scale: "htk" (2595 log10(1 + f/700)) or "slaney" (with its area normalisation).
         deltas: 0 for the static spectrogram, 1 adds the first derivative as a channel, 2 also the second.
-        center: Whether frames are centred on their time (padding both ends), as librosa does by default.
+        center: Whether frames are centred on their time, with zeros around the waveform, as librosa does by default;
+            "reflect" mirrors it at both ends instead, the default of librosa before 0.10.
+        scale: Of the power: "ln" is the natural logarithm, "db" 10 log10, "db_of_max" 10 log10 relative to the
+            utterance's maximum. "doubled_db" is 20 log10, right for amplitudes only: a slip of paper 001.
+        top_db: Lift what is more dB below the utterance's maximum to there (librosa: 80); null does not. Not for "ln".
 
     Shape:
         (N,) to (1 + deltas, n_mels, T).
@@ -77,15 +97,23 @@ class LogMel(Features):
         self,
         sample_rate_hz: int = 16_000,
         n_mels: int = 40,
-        window_ms: float = 25.0,
-        hop_ms: float = 10.0,
+        window_ms: float | None = 25.0,
+        hop_ms: float | None = 10.0,
         n_fft: int = 512,
-        window: Literal["hamming", "hann", "rectangular"] = "hamming",
+        window: str = "hamming",
         mel_scale: Literal["htk", "slaney"] = "htk",
         deltas: Literal[0, 1, 2] = 0,
-        center: bool = False,
+        center: Centre = False,
+        scale: Scale = "ln",
+        top_db: float | None = None,
     ) -> None:
         super().__init__()
+        refuse_unknown("scale", scale, Scale)
+        if top_db is not None and (top_db <= 0 or scale == "ln"):
+            raise UserError(
+                f"top_db is {top_db} and scale is {scale}; a floor must be a positive number of dB, and only scales "
+                "in dB have one. Give scale: db, or top_db: null."
+            )
         self.sample_rate_hz = sample_rate_hz
         self.n_mels = n_mels
         self.window_ms = window_ms
@@ -95,8 +123,10 @@ class LogMel(Features):
         self.mel_scale = mel_scale
         self.deltas = deltas
         self.center = center
-        self.win_length = round(window_ms * sample_rate_hz / 1000)
-        self.hop_length = round(hop_ms * sample_rate_hz / 1000)
+        self.scale = scale
+        self.top_db = top_db
+        self.win_length = n_fft if window_ms is None else round(window_ms * sample_rate_hz / 1000)
+        self.hop_length = n_fft // 4 if hop_ms is None else round(hop_ms * sample_rate_hz / 1000)
         if not 1 <= self.win_length <= n_fft:
             raise UserError(
                 f"A window of {window_ms} ms has {self.win_length} samples at {sample_rate_hz} Hz; it must fit n_fft = "
@@ -104,77 +134,71 @@ class LogMel(Features):
             )
         if self.hop_length < 1:
             raise UserError(f"hop_ms = {hop_ms} is less than one sample at {sample_rate_hz} Hz.")
-        self.register_buffer("_taper", WINDOWS[window](self.win_length), persistent=False)
+        self.register_buffer("_taper", taper(window, self.win_length), persistent=False)
         self.register_buffer("_filters", mel_filters(sample_rate_hz, n_fft, n_mels, mel_scale), persistent=False)
 
     def shape(self, samples: int) -> tuple[int, ...]:
         """Return (1 + deltas, n_mels, T); T is one frame per hop begun, at least those that the signal fills."""
-        return 1 + self.deltas, self.n_mels, max(self._frames(samples), math.ceil(samples / self.hop_length))
+        reach = 0 if self.center else self.win_length
+        filled = 1 + max(samples - reach, 0) // self.hop_length
+        return 1 + self.deltas, self.n_mels, max(filled, math.ceil(samples / self.hop_length))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Compute the spectrogram of one waveform, (N,) to (1 + deltas, n_mels, T)."""
-        shortfall = self.win_length - len(waveform)
-        if shortfall > 0:  # shorter than one window
-            waveform = F.pad(waveform, (0, shortfall))
-        if not self.center:
-            # torch.stft puts the window in the middle of n_fft samples; this makes frame i start at sample i * hop.
-            margin = self.n_fft - self.win_length
-            waveform = F.pad(waveform, (margin // 2, margin - margin // 2))
-        spectrum = torch.stft(
-            waveform,
-            self.n_fft,
-            self.hop_length,
-            self.win_length,
-            self._taper,
-            center=self.center,
-            pad_mode="constant",
-            return_complex=True,
-        )  # (1 + n_fft/2, T)
-        squares = torch.view_as_real(spectrum).square_()  # (1 + n_fft/2, T, 2), of real and imaginary part
-        power = squares[..., 0] + squares[..., 1]
-        static = (self._filters @ power).clamp_min(POWER_FLOOR).log()  # (n_mels, T)
-        channels = [static]
-        for _ in range(self.deltas):
-            channels.append(delta(channels[-1]))
-        return torch.stack(channels)  # (1 + deltas, n_mels, T)
-
-    def _frames(self, samples: int) -> int:
-        reach = 0 if self.center else self.win_length
-        return 1 + max(samples - reach, 0) // self.hop_length
+        power = power_spectrum(waveform, self.n_fft, self.hop_length, self._taper, self.center)
+        static = log_scale(self._filters @ power, self.scale, self.top_db)  # (n_mels, T)
+        return torch.stack(with_deltas(static, self.deltas))  # (1 + deltas, n_mels, T)
 
 
-def delta(sequence: Tensor, reach: int = 2) -> Tensor:
-    """Differentiate along the last axis by linear regression over ``reach`` frames to each side.
+class MFCC(Features):
+    """Mel-frequency cepstral coefficients: the orthonormal cosine transform (DCT-II) of a log-mel spectrogram.
 
-    d[t] = sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2), n = 1..reach, with the first and last frame repeated.
+    Args:
+        log_mel: The spectrogram, which says rate, frames, filters and scale: natural logarithm as in HTK or, as in
+            librosa, ``{scale: db, top_db: 80, mel_scale: slaney, …}``. Null takes :class:`LogMel`'s defaults.
+        n_mfcc: Number of coefficients, from the lowest.
+        drop_first: Leave out the first of them, which tells the level; ``n_mfcc`` counts it.
+        reduce: "mean" averages the coefficients of every frame to a single one.
+        deltas: 1 adds the first derivatives behind the coefficients, 2 also the second.
 
     Shape:
-        (F, T) to (F, T).
+        (N,) to (1, (n_mfcc - drop_first) (1 + deltas), T), where 1 takes the place of n_mfcc - drop_first if reduced.
     """
-    length = sequence.shape[-1]
-    padded = F.pad(sequence, (reach, reach), mode="replicate")
-    slope = torch.zeros_like(sequence)
-    for n in range(1, reach + 1):
-        ahead, behind = (padded[..., start : start + length] for start in (reach + n, reach - n))
-        slope.add_(ahead - behind, alpha=n)
-    return slope / (2 * sum(n * n for n in range(1, reach + 1)))
 
+    _transform: Tensor
 
-@lru_cache
-def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, mel_scale: str) -> Tensor:
-    """Return triangular mel filters between 0 Hz and half the sample rate, shape (n_mels, 1 + n_fft/2).
+    def __init__(
+        self,
+        log_mel: LogMel | None = None,
+        n_mfcc: int = 13,
+        drop_first: bool = False,
+        reduce: Literal["none", "mean"] = "none",
+        deltas: Literal[0, 1, 2] = 0,
+    ) -> None:
+        super().__init__()
+        self.log_mel = log_mel if log_mel is not None else LogMel()
+        self.n_mfcc = n_mfcc
+        self.drop_first = drop_first
+        self.reduce = reduce
+        self.deltas = deltas
+        if self.log_mel.deltas:
+            raise UserError("MFCC.log_mel has deltas; give deltas to MFCC itself, which takes those of coefficients.")
+        if not 1 + drop_first <= n_mfcc <= self.log_mel.n_mels:
+            raise UserError(
+                f"n_mfcc is {n_mfcc}; it must be {1 + drop_first} to {self.log_mel.n_mels}, the number of mel filters."
+            )
+        self.sample_rate_hz = self.log_mel.sample_rate_hz
+        transform = create_dct(n_mfcc, self.log_mel.n_mels, norm="ortho").T[int(drop_first) :]  # (coefficients, n_mels)
+        self.register_buffer("_transform", transform.contiguous(), persistent=False)
 
-    Raises:
-        UserError: So many filters that some hold no frequency of the transform.
-    """
-    norm = "slaney" if mel_scale == "slaney" else None
-    filters: Tensor = melscale_fbanks(
-        1 + n_fft // 2, 0.0, sample_rate_hz / 2, n_mels, sample_rate_hz, norm, mel_scale
-    ).T
-    empty = int((filters.sum(dim=1) == 0).sum())
-    if empty:
-        raise UserError(
-            f"{empty} of {n_mels} mel filters are empty: a transform of {n_fft} points at {sample_rate_hz} Hz "
-            "is too coarse. Give fewer n_mels or a larger n_fft."
-        )
-    return filters.contiguous()
+    def shape(self, samples: int) -> tuple[int, ...]:
+        """Return (1, coefficients, T), with the frames of the spectrogram."""
+        coefficients = 1 if self.reduce == "mean" else len(self._transform)
+        return 1, coefficients * (1 + self.deltas), self.log_mel.shape(samples)[-1]
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Compute the coefficients of one waveform, (N,) to (1, coefficients, T)."""
+        coefficients = self._transform @ self.log_mel(waveform)[0]  # (n_mfcc - drop_first, T)
+        if self.reduce == "mean":
+            coefficients = coefficients.mean(dim=0, keepdim=True)  # (1, T)
+        return torch.cat(with_deltas(coefficients, self.deltas))[None]  # (1, coefficients (1 + deltas), T)

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ser.data.audio import Preprocess, read
+from ser.data.audio import read
 from ser.data.features import Features
+from ser.data.preprocess import Preprocess
+from ser.errors import UserError
 from ser.recipe import describe
 
 
@@ -34,9 +36,14 @@ class FrontEnd:
 
         Raises:
             DamagedAudio: The file holds no usable recording.
+            UserError: Preprocessing leaves nothing of it.
         """
         rate = self.features.sample_rate_hz
-        waveform = self.preprocess(read(path, rate), rate)
+        recording = read(path, rate)
+        try:
+            waveform = self.preprocess(recording, rate)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
         features: Tensor = self.features(torch.from_numpy(waveform))
         return features
 

@@ -1,0 +1,134 @@
+"""From a recording to the waveform that features see."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ser.errors import UserError
+
+Waveform = npt.NDArray[np.float32]
+WaveformNorm = Literal["none", "zscore", "rms", "peak", "signed_max"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a recording to the waveform that features see.
+
+    The order is: skip ``offset_s`` of the recording, trim, denoise; then normalise, cut to ``duration_s``, emphasise,
+    pad. A level is therefore normalised by the whole utterance, whatever of it is kept.
+
+    Args:
+        top_db: Silence at both ends is trimmed below this many dB under the loudest frame; null keeps it.
+        pre_emphasis: Coefficient a of y[t] = x[t] - a x[t-1]; 0 leaves the waveform as it is.
+        duration_s: What is longer is cut at the end; what is shorter is padded after the features.
+        offset_s: What is skipped at the beginning of the recording.
+        wiener: Denoise by SciPy's adaptive Wiener filter over three samples. Where it has no answer (it divides zero
+            by zero where nothing varies) the waveform stays as it is.
+        waveform_norm: "zscore" to mean 0 and variance 1; "rms" divides by the root mean square; "peak" by the largest
+            magnitude; "signed_max" by the largest sample, which is a slip of the program of paper 001: one that is
+            smaller than the magnitude of the smallest leaves samples below -1.
+        pad_waveform: Pad with zeros to ``duration_s`` here, before the features. The zeros count as speech then, as
+            in the papers that do so: every frame is valid, and silence enters the statistics.
+    """
+
+    top_db: float | None = 60.0
+    pre_emphasis: float = 0.0
+    duration_s: float = 3.0
+    offset_s: float = 0.0
+    wiener: bool = False
+    waveform_norm: WaveformNorm = "none"
+    pad_waveform: bool = False
+
+    def __post_init__(self) -> None:
+        if self.duration_s <= 0:
+            raise UserError(f"duration_s is {self.duration_s}; it must be a positive number of seconds.")
+        if self.top_db is not None and self.top_db <= 0:
+            raise UserError(f"top_db is {self.top_db}; it must be positive, or null to keep silence.")
+        if self.offset_s < 0:
+            raise UserError(f"offset_s is {self.offset_s}; it must be a number of seconds, or 0 to skip nothing.")
+        if self.waveform_norm not in (names := get_args(WaveformNorm)):
+            raise UserError(f"waveform_norm is {self.waveform_norm!r}; choose one of {', '.join(names)}.")
+
+    def samples(self, sample_rate_hz: int) -> int:
+        """Return the number of samples that an utterance has at most."""
+        return round(self.duration_s * sample_rate_hz)
+
+    def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
+        """Preprocess one waveform.
+
+        Args:
+            waveform: Mono samples, shape (N,).
+            sample_rate_hz: Of the waveform.
+
+        Returns:
+            Shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
+
+        Raises:
+            UserError: The recording ends before ``offset_s``.
+        """
+        return self.fix_length(self.clean(waveform, sample_rate_hz), sample_rate_hz)
+
+    def clean(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
+        """Skip, trim and denoise: what comes before an utterance is changed or divided, (N,) to (M,), 1 <= M <= N."""
+        skipped = round(self.offset_s * sample_rate_hz)
+        if skipped >= len(waveform):
+            raise UserError(
+                f"The recording lasts {len(waveform) / sample_rate_hz:.2f} s, of which preprocess.offset_s = "
+                f"{self.offset_s} skips everything. Give a smaller offset_s, or leave the recording out."
+            )
+        waveform = waveform[skipped:]
+        if self.top_db is not None:
+            waveform = trim(waveform, self.top_db)
+        return denoise(waveform) if self.wiener else waveform
+
+    def fix_length(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
+        """Normalise, cut, emphasise and pad, (N,) to (M,), 1 <= M <= ``samples(sample_rate_hz)``."""
+        longest = self.samples(sample_rate_hz)
+        waveform = normalise(waveform, self.waveform_norm)[:longest]
+        if self.pre_emphasis:
+            waveform = np.append(waveform[:1], waveform[1:] - np.float32(self.pre_emphasis) * waveform[:-1])
+        if self.pad_waveform:
+            waveform = np.pad(waveform, (0, longest - len(waveform)))
+        return waveform
+
+
+def trim(waveform: Waveform, top_db: float) -> Waveform:
+    """Cut silence at both ends: what ``librosa.effects.trim`` does, without the second that importing librosa takes.
+
+    Frames of 2048 samples are centred on every 512th sample, and silent more than ``top_db`` under the loudest.
+
+    Shape:
+        (N,) to (M,), M <= N.
+    """
+    # A frame is four blocks of 512 samples, so every block's energy is computed once and counts in four frames.
+    blocks = np.pad(waveform, (1024, 1024 + -len(waveform) % 512)).reshape(-1, 512)
+    energies = np.convolve(np.einsum("bn,bn->b", blocks, blocks), np.ones(4, np.float32), "valid")
+    power = np.maximum(energies[: 1 + len(waveform) // 512] / 2048, 1e-10)
+    heard = np.flatnonzero(10 * np.log10(power / power.max()) > -top_db)
+    return waveform[512 * heard[0] : 512 * (heard[-1] + 1)]
+
+
+def denoise(waveform: Waveform) -> Waveform:
+    """Filter by ``scipy.signal.wiener`` over three samples, and keep the input where that is not a number, (N,)."""
+    import scipy.signal  # here: importing it takes a while, and few front-ends denoise
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        filtered = scipy.signal.wiener(waveform.astype(np.float64), 3)
+    return np.where(np.isfinite(filtered), filtered, waveform).astype(np.float32)
+
+
+def normalise(waveform: Waveform, how: WaveformNorm) -> Waveform:
+    """Scale a waveform (N,), see :class:`Preprocess`; one of zeros stays as it is."""
+    if how == "none":
+        return waveform
+    if how == "zscore":
+        waveform = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
+    scale = {
+        "zscore": lambda: waveform.std(dtype=np.float64),
+        "rms": lambda: np.sqrt(np.mean(np.square(waveform, dtype=np.float64))),
+        "peak": lambda: np.abs(waveform).max(),
+        "signed_max": lambda: waveform.max(),
+    }[how]()
+    return waveform / np.float32(scale) if scale else waveform

@@ -1,0 +1,298 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import platformdirs
+import pytest
+import soundfile
+import torch
+
+from ser.corpora import AudioFolder, EmoDB
+from ser.data import LeaveOneSpeakerOut, LogMel, Preprocess
+from ser.data.audio import audio_files
+from ser.errors import UserError
+
+# -- what is there --
+
+
+def test_a_corpus_says_what_the_model_must_know(tiny):
+    corpus = tiny()
+    assert corpus.labels == ["anger", "neutral"]
+    assert corpus.num_classes == 2
+    assert corpus.feature_shape == (2, 8, 300)
+    assert corpus.counts() == {"anger": [8, 8], "neutral": [8, 8]}
+    assert len(corpus.table) == 16
+    assert corpus.summary().startswith(
+        "Tiny, fold 0: train on 8 utterances of speakers carla, dan; choose on 4 utterances of speaker ben; "
+        "test 4 utterances of speaker anna."
+    )
+
+
+def test_emotions_choose_and_order_the_classes(tiny, make_corpus):
+    root = make_corpus()
+    for path in list(root.glob("*_s2.wav"))[::2]:
+        path.rename(path.with_name(path.name.replace("anger", "joy").replace("neutral", "joy")))
+    assert tiny(root).labels == ["anger", "neutral", "joy"]  # the published order, then the others
+    corpus = tiny(root, emotions=["neutral", "anger"])
+    assert corpus.labels == ["neutral", "anger"]
+    assert {utterance.emotion for utterance in corpus.table} == {"neutral", "anger"}
+    corpus.prepare_data()
+    for batch in corpus.predict_dataloader():
+        for position, target in zip(batch.positions.tolist(), batch.targets.tolist(), strict=True):
+            assert corpus.labels[target] == corpus.table[position].emotion
+
+
+@pytest.mark.parametrize(
+    ("emotions", "message"),
+    [
+        (["anger", "joy"], r"emotions: joy not found in Tiny here, which has anger, neutral\."),
+        (["anger"], r"emotions is \['anger'\]; it must name at least two different emotions, each once"),
+        ([], r"emotions is \[\]; it must name at least two"),
+        (["anger", "neutral", "anger"], r"emotions is .*; it must name at least two different emotions, each once"),
+    ],
+)
+def test_emotions_that_make_no_sense_are_refused(tiny, emotions, message):
+    with pytest.raises(UserError, match=message):
+        tiny(emotions=emotions).labels  # noqa: B018
+
+
+def test_the_default_cache_folder_is_the_users(tiny, monkeypatch, tmp_path):
+    assert tiny(cache_dir=None).cache_dir == platformdirs.user_cache_path("ser")
+
+
+# -- bad roots --
+
+
+def test_a_root_that_does_not_exist_is_refused(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist; --data.root must be the folder of Tiny \(files like"):
+        tiny(tmp_path / "nowhere").labels  # noqa: B018
+
+
+def test_a_root_must_be_given(tiny, cache_dir):
+    corpus = tiny()
+    corpus.root = None
+    with pytest.raises(UserError, match=r"Tiny needs the folder of its recordings: give --data.root DIR .*example.org"):
+        corpus.labels  # noqa: B018
+
+
+def test_a_root_without_audio_is_refused(tiny, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "readme.txt").touch()
+    with pytest.raises(UserError, match=r"empty holds no audio files\. --data.root must be the folder of Tiny: files"):
+        tiny(tmp_path / "empty").labels  # noqa: B018
+
+
+def test_a_root_with_another_corpus_is_refused(tiny, tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("03a01Fa.wav", "03a01Wa.wav"):
+        (tmp_path / "other" / name).touch()
+    with pytest.raises(
+        UserError, match=r"other holds 2 audio files, none named like Tiny's \(the first is 03a01Fa.wav\)"
+    ):
+        tiny(tmp_path / "other").labels  # noqa: B018
+
+
+def test_a_batch_size_below_one_is_refused(tiny):
+    with pytest.raises(UserError, match="batch_size is 0; it must be at least 1"):
+        tiny(batch_size=0)
+
+
+# -- bad files --
+
+
+@pytest.fixture
+def damaged(make_corpus):
+    """A corpus with a file of every kind of damage."""
+    root = make_corpus()
+    samples = np.random.default_rng(5).uniform(-0.5, 0.5, 4000)
+    whole = (root / "ben_anger_s1.wav").read_bytes()
+    (root / "ben_anger_s1.wav").write_bytes(whole[: len(whole) // 2])
+    (root / "ben_anger_s2.wav").write_bytes(b"")
+    soundfile.write(root / "carla_anger_s1.wav", 0 * samples, 8000)
+    soundfile.write(root / "carla_anger_s2.wav", np.append(samples, np.nan), 8000, subtype="FLOAT")
+    (root / "dan_anger_s1.wav").write_text("not audio " * 20)
+    (root / "dan_anger_s2.wav").unlink()
+    (root / "dan_anger_s2.wav").symlink_to(root / "gone.wav")
+    soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # nobody of that name
+    soundfile.write(root / "noise.wav", samples, 8000)
+    return root
+
+
+REASONS = {
+    "eve_anger_s1.wav": "not named like anna_anger_s1.wav",
+    "noise.wav": "not named like anna_anger_s1.wav",
+    "ben_anger_s1.wav": "truncated: the header promises",
+    "ben_anger_s2.wav": "empty: no bytes",
+    "carla_anger_s1.wav": "silent",
+    "carla_anger_s2.wav": "holds samples that are not finite numbers",
+    "dan_anger_s1.wav": "not readable as audio",
+    "dan_anger_s2.wav": "cannot be read (No such file or directory)",
+}
+
+
+def test_damaged_files_are_all_named_at_once(tiny, damaged, cache_dir):
+    with pytest.raises(UserError) as stopped:
+        tiny(damaged).prepare_data()
+    lines = str(stopped.value).splitlines()
+    assert lines[0] == f"8 of 18 files in {damaged} cannot be used:"
+    assert lines[-1] == "Repair or remove them, or leave them out with --data.on_bad_file skip."
+    named = dict(line.strip().split(": ", 1) for line in lines[1:-1])
+    assert named.keys() == REASONS.keys()
+    for name, reason in REASONS.items():
+        assert reason in named[name], name
+    assert not (cache_dir / "features").exists()
+
+
+def test_damaged_files_are_left_out_on_request_and_the_protocol_says_so(tiny, damaged):
+    corpus = tiny(damaged, on_bad_file="skip")
+    corpus.prepare_data()
+    corpus.setup("fit")
+    assert len(corpus.table) == 10
+    assert not {utterance.path.name for utterance in corpus.table} & REASONS.keys()
+    left_out = {item["file"]: item["reason"] for item in corpus.protocol_description()["left_out"]}
+    assert left_out.keys() == REASONS.keys()
+    assert all(reason in left_out[name] for name, reason in REASONS.items())
+    seen = [p for batch in corpus.predict_dataloader() for p in batch.positions.tolist()]
+    assert seen == list(range(10))
+
+
+def test_nothing_but_damaged_files_is_an_error_even_then(tiny, make_corpus):
+    root = make_corpus()
+    for path in root.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"None of the 16 files in .* can be used; the first empty: no bytes\."):
+        tiny(root, on_bad_file="skip").table  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("below", "message"),
+    [
+        ("recordings", r"cache.recordings cannot be written: File exists\."),
+        ("features", r"The feature cache cannot be written in .*cache.features.*: Not a directory\."),
+    ],
+)
+def test_a_cache_folder_that_cannot_be_written_is_named(tiny, cache_dir, below, message):
+    cache_dir.mkdir()
+    (cache_dir / below).write_text("a file where a folder must be")
+    with pytest.raises(UserError, match=message + r" Mend that, or .* with --data.cache_dir\."):
+        tiny().prepare_data()
+
+
+# -- what the protocol says --
+
+
+def test_the_protocol_description_is_the_run_in_plain_data(tiny):
+    corpus = tiny(fold=2, preprocess=Preprocess(duration_s=1.0))
+    description = json.loads(json.dumps(corpus.protocol_description()))
+    assert description == corpus.protocol_description()
+    assert description["corpus"] == "Tiny"
+    assert description["class_path"].endswith(".Tiny")
+    assert description["root"] == str(corpus.root)
+    assert description["synthetic"] is False
+    assert description["labels"] == ["anger", "neutral"]
+    assert description["protocol"]["class_path"] == "ser.data.splits.LeaveOneSpeakerOut"
+    assert (description["fold"], description["tests"]) == (2, "carla")
+    assert description["speaker_disjoint"] is True
+    assert description["fingerprint"] == corpus.fingerprint
+    assert description["front_end"] == corpus.front_end.description()
+    assert description["left_out"] == []
+    assert description["test"] == {
+        "utterances": 4,
+        "speakers": ["carla"],
+        "emotions": {"anger": 2, "neutral": 2},
+        "files": [f"carla_{emotion}_{sentence}.wav" for emotion in ("anger", "neutral") for sentence in ("s1", "s2")],
+    }
+    assert description["val"]["speakers"] == ["dan"]
+    assert description["train"]["speakers"] == ["anna", "ben"]
+
+
+def test_the_fingerprint_is_of_what_is_scored_and_not_of_where_it_lies(tiny, make_corpus, tmp_path):
+    root = make_corpus()
+    corpus = tiny(root)
+    moved = shutil.copytree(root, tmp_path / "elsewhere")
+    assert tiny(moved).fingerprint == corpus.fingerprint
+    assert tiny(root, features=LogMel(8000, 16, n_fft=256)).fingerprint == corpus.fingerprint
+    others = {
+        tiny(root, fold=1).fingerprint,
+        tiny(root, protocol=LeaveOneSpeakerOut("dan")).fingerprint,
+        tiny(root, emotions=["neutral", "anger"]).fingerprint,
+    }
+    (moved / "dan_anger_s1.wav").unlink()
+    others.add(tiny(moved).fingerprint)
+    shutil.copy(root / "dan_anger_s2.wav", moved / "dan_anger_s1.wav")
+    others.add(tiny(moved).fingerprint)
+    assert len(others - {corpus.fingerprint}) == 5
+
+
+# -- features --
+
+
+def test_statistics_are_those_of_the_training_frames_alone(tiny):
+    corpus = tiny(fold=1)
+    corpus.prepare_data()
+    corpus.setup("fit")
+    mean, sigma = corpus.statistics()
+    paths = [corpus.table[i].path for i in corpus.split.train]
+    frames = np.concatenate([corpus.front_end(path).double().numpy() for path in paths], axis=-1)
+    np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-5)
+    everybody = np.concatenate([corpus.front_end(u.path).numpy() for u in corpus.table], axis=-1)
+    assert not np.allclose(mean[..., 0], everybody.mean(axis=-1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_run_reads_no_recording(tiny, make_corpus):
+    root = make_corpus()
+    first = tiny(root)
+    first.prepare_data()
+    for path in audio_files(root):  # other bytes of the same size and time: reading one would be an error
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = tiny(root)
+    second.prepare_data()
+    second.setup("fit")
+    for one, other in zip(first.predict_dataloader(), second.predict_dataloader(), strict=True):
+        assert torch.equal(one.features, other.features)
+
+
+def test_folds_subsets_and_corpora_share_one_cache(tiny, make_corpus, cache_dir):
+    root = make_corpus()
+    for options in ({"emotions": ["neutral", "anger"]}, {"fold": 3}, {"batch_size": 5, "padding": "batch"}):
+        tiny(root, **options).prepare_data()
+    (folder,) = (cache_dir / "features").iterdir()
+    with np.load(folder / "index.npz") as index:
+        assert len(index["keys"]) == 16
+
+
+def test_unlabelled_recordings_need_the_emotions_of_a_checkpoint(make_corpus, cache_dir):
+    root = make_corpus()
+    with pytest.raises(UserError, match=r"AudioFolder has no emotions of its own; give the --ckpt_path of a model"):
+        AudioFolder(root, cache_dir=cache_dir).labels  # noqa: B018
+    corpus = AudioFolder(root, emotions=["joy", "fear"], features=LogMel(8000, 8, n_fft=256), cache_dir=cache_dir)
+    assert corpus.labels == ["joy", "fear"]
+    batches = list(corpus.predict_dataloader())
+    assert [p for batch in batches for p in batch.positions.tolist()] == list(range(16))
+    assert {target for batch in batches for target in batch.targets.tolist()} == {-1}
+
+
+def test_statistics_of_emodb_are_numpys(corpora, cache_dir):
+    corpus = EmoDB(
+        corpora / "emodb",
+        emotions=["anger", "neutral", "happiness", "sadness"],
+        preprocess=Preprocess(pre_emphasis=0.97),
+        features=LogMel(deltas=2),
+        cache_dir=cache_dir,
+        batch_size=400,
+    )
+    corpus.prepare_data()
+    corpus.setup("fit")
+    assert corpus.feature_shape == (3, 40, 300)
+    (batch,) = corpus.train_dataloader()
+    assert len(batch.positions) == len(corpus.split.train)
+    frames = np.concatenate(
+        [row[..., :length] for row, length in zip(batch.features.numpy(), batch.lengths.tolist(), strict=True)], axis=-1
+    ).astype(np.float64)
+    mean, sigma = corpus.statistics()
+    np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-4)

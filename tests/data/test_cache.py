@@ -1,0 +1,406 @@
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ser.data import FrontEnd, LogMel, Preprocess, cache
+from ser.data.audio import audio_files, inspect_files
+from ser.data.cache import FeatureCache
+from ser.errors import UserError
+
+RATE_HZ = 8000
+# A process that forks from a clean one: the test's own has threads, and a new one would import torch for seconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["ser.data.cache"])
+
+
+def front_end(**options):
+    return FrontEnd(Preprocess(duration_s=0.5), LogMel(RATE_HZ, **{"n_mels": 8, "n_fft": 256, "deltas": 1, **options}))
+
+
+def record(folder, names):
+    """Write a recording of its own for every name, and return hash and path of each."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        samples = np.random.default_rng(name).uniform(-0.5, 0.5, 500 + 37 * (name % 100))
+        soundfile.write(folder / f"{name:04}.wav", samples, RATE_HZ)
+    return hashed(folder)
+
+
+def hashed(folder):
+    paths = audio_files(folder)
+    looks = inspect_files(paths, folder.parent / f"{folder.name}.json")
+    return [(look.digest, path) for look, path in zip(looks, paths, strict=True)]
+
+
+@pytest.fixture
+def files(tmp_path):
+    return record(tmp_path / "recordings", range(12))
+
+
+def assert_right(features, files):
+    """Hold the rows of files against features computed alone, bit for bit."""
+    rows = features.rows([key for key, _ in files])
+    lengths = features.lengths(rows)
+    for (_, path), row, length in zip(files, features.array()[rows], lengths.tolist(), strict=True):
+        valid = features.front_end(path).numpy()
+        assert valid.shape[-1] == length
+        np.testing.assert_array_equal(row[..., :length], valid)
+        assert (row[..., length:] == 0).all()
+
+
+def size(features):
+    """Return how many rows lie on the disk."""
+    return (features.folder / "rows.f32").stat().st_size / (4 * np.prod(features.shape))
+
+
+# -- what is in it --
+
+
+def test_rows_are_the_features_padded_with_zeros(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    assert features.shape == (2, 8, 50)
+    assert features.array().shape == (12, 2, 8, 50)
+    assert len(set(features.lengths(features.rows([key for key, _ in files])).tolist())) > 1
+    assert_right(features, files)
+    assert_right(FeatureCache(cache_dir, front_end()), files)
+    with pytest.raises(ValueError, match="read-only"):
+        features.array()[0] = 0
+
+
+def test_many_files_are_built_by_several_processes_to_the_same_rows(cache_dir, tmp_path):
+    files = record(tmp_path / "many", range(300))
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    assert size(features) == 300
+    assert features.rows([key for key, _ in files]).tolist() == list(range(300))
+    assert_right(features, files)
+
+
+def test_a_second_build_computes_nothing(cache_dir, files):
+    FeatureCache(cache_dir, front_end()).add(files)
+    for _, path in files:
+        path.write_bytes(b"")  # would be missed
+    again = FeatureCache(cache_dir, front_end())
+    again.add(files)
+    assert size(again) == 12
+
+
+def test_equal_recordings_share_a_row(cache_dir, files):
+    copy = files[0][1].with_name("copy.wav")
+    copy.write_bytes(files[0][1].read_bytes())
+    files = hashed(copy.parent)
+    assert len(files) == 13
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    assert size(features) == 12
+    assert_right(features, files)
+
+
+def test_a_subset_and_its_corpus_share_rows(cache_dir, files):
+    FeatureCache(cache_dir, front_end()).add(files[5:8])
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    assert size(features) == 12
+    assert features.rows([key for key, _ in files[5:8]]).tolist() == [0, 1, 2]
+    assert_right(features, files)
+
+
+def test_a_changed_file_adds_its_row_only(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    before = (features.folder / "rows.f32").read_bytes()
+    soundfile.write(files[3][1], np.random.default_rng(99).uniform(-0.5, 0.5, 3000), RATE_HZ)
+    changed = hashed(files[3][1].parent)
+    assert [i for i in range(12) if changed[i][0] != files[i][0]] == [3]
+    features = FeatureCache(cache_dir, front_end())
+    features.add(changed)
+    assert size(features) == 13
+    assert (features.folder / "rows.f32").read_bytes()[: len(before)] == before
+    assert_right(features, changed)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        front_end(n_mels=9),
+        front_end(window="hann"),
+        front_end(deltas=0),
+        FrontEnd(Preprocess(duration_s=0.4), front_end().features),
+        FrontEnd(Preprocess(duration_s=0.5, pre_emphasis=0.97), front_end().features),
+        FrontEnd(Preprocess(duration_s=0.5, top_db=30), front_end().features),
+        FrontEnd(Preprocess(duration_s=0.5, top_db=None), front_end().features),
+    ],
+)
+def test_every_setting_has_a_cache_of_its_own(cache_dir, files, other):
+    first = FeatureCache(cache_dir, front_end())
+    first.add(files)
+    second = FeatureCache(cache_dir, other)
+    assert second.folder != first.folder
+    second.add(files)
+    assert_right(first, files)
+    assert_right(second, files)
+    settings = json.loads((second.folder / "settings.json").read_text())
+    assert {key: settings[key] for key in ("preprocess", "features")} == other.description()
+
+
+def test_statistics_are_numpys_over_valid_frames_of_the_rows_asked_for(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files[:4])
+    features.add(files)  # statistics of two builds are merged
+    chosen = files[2:9]
+    frames = np.concatenate([features.front_end(path).double().numpy() for _, path in chosen], axis=-1)
+    mean, sigma = features.statistics(features.rows([key for key, _ in chosen]))
+    assert mean.shape == sigma.shape == (2, 8, 1)
+    assert mean.dtype == sigma.dtype == torch.float32
+    np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-5)
+
+
+# -- killed, shared, damaged --
+
+
+def build(cache_dir, files, publish_every_s=0.0):
+    cache.PUBLISH_EVERY_S = publish_every_s
+    FeatureCache(cache_dir, front_end()).add(files)
+
+
+@pytest.mark.parametrize("number", [40, 300])  # computed in one process, and in several
+def test_a_build_killed_at_any_moment_leaves_right_rows_only(cache_dir, tmp_path, number):
+    files = record(tmp_path / "recordings", range(number))
+    moments = random.Random(number)
+    partial = 0
+    for attempt in range(15):
+        folder = cache_dir if attempt % 5 else cache_dir / str(attempt)  # sometimes cold, sometimes half built
+        index = FeatureCache(folder, front_end()).folder / "index.npz"
+        known = len(FeatureCache(folder, front_end())._row_of)
+        builder = processes.Process(target=build, args=(folder, files))
+        builder.start()
+        before = index.stat().st_ino if index.exists() else None
+        while builder.is_alive() and (index.stat().st_ino if index.exists() else None) == before:
+            time.sleep(0.001)  # until the build has published something
+        time.sleep(moments.uniform(0, 0.02))
+        builder.kill()
+        builder.join()
+        found = FeatureCache(folder, front_end())
+        assert len(found._row_of) >= known
+        assert_right(found, [file for file in files if file[0] in found._row_of])
+        partial += 0 < len(found._row_of) < number
+        if len(found._row_of) == number:
+            cache_dir = tmp_path / f"cache{attempt}"
+    assert partial > 0, "no build was killed half-way, so nothing was tested"
+    finished = FeatureCache(folder, front_end())
+    finished.add(files)
+    assert size(finished) == number
+    assert_right(finished, files)
+    fresh = FeatureCache(tmp_path / "fresh", front_end())
+    fresh.add(files)
+    np.testing.assert_array_equal(
+        finished.array()[finished.rows([key for key, _ in files])], fresh.array()[fresh.rows([key for key, _ in files])]
+    )
+
+
+def add_together(cache_dir, files, start):
+    features = FeatureCache(cache_dir, front_end())
+    start.wait()
+    features.add(files)
+
+
+def test_two_processes_build_one_cold_cache_at_once(cache_dir, tmp_path):
+    files = record(tmp_path / "recordings", range(60))
+    for attempt in range(3):
+        folder = cache_dir / str(attempt)
+        start = processes.Barrier(3)
+        shares = (files, files[::-1], files[20:50])
+        builders = [processes.Process(target=add_together, args=(folder, share, start)) for share in shares]
+        for builder in builders:
+            builder.start()
+        for builder in builders:
+            builder.join()
+            assert builder.exitcode == 0
+        features = FeatureCache(folder, front_end())
+        assert size(features) == 60  # nothing was computed twice
+        assert_right(features, files)
+
+
+def hold(folder, locked):
+    features = FeatureCache(folder, front_end())
+    features.folder.mkdir(parents=True)
+    with features._lock():
+        locked.set()
+        time.sleep(60)
+
+
+def test_a_builder_that_is_killed_lets_go_of_the_cache(cache_dir, files, capsys):
+    locked = processes.Event()
+    holder = processes.Process(target=hold, args=(cache_dir, locked))
+    holder.start()
+    assert locked.wait(30)
+    alarm = subprocess.Popen(["sh", "-c", f"sleep 1.5; kill -9 {holder.pid}"])
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    alarm.wait()
+    holder.join()
+    assert holder.exitcode == -signal.SIGKILL
+    assert "Another process is computing these features; waiting for it" in capsys.readouterr().out
+    assert_right(features, files)
+
+
+def test_rows_that_were_lost_are_not_believed(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    rows = features.folder / "rows.f32"
+    for damage in (rows.unlink, lambda: os.truncate(rows, rows.stat().st_size - 1), lambda: os.truncate(rows, 0)):
+        damage()
+        again = FeatureCache(cache_dir, front_end())
+        again.add(files[6:])
+        again.add(files)
+        assert size(again) == 12
+        assert_right(again, files)
+
+
+def test_an_index_without_its_rows_does_not_return_after_a_kill(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    (features.folder / "rows.f32").unlink()
+    with contextlib.suppress(UserError):  # the build ends before anything is published
+        FeatureCache(cache_dir, front_end()).add([*files[::-1], ("gone", files[0][1].with_name("gone.wav"))])
+    os.truncate(features.folder / "rows.f32", 12 * 4 * int(np.prod(features.shape)))
+    assert not FeatureCache(cache_dir, front_end())._row_of
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip file", b"PK\x03\x04 cut"])
+def test_a_damaged_index_is_built_anew(cache_dir, files, content):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    (features.folder / "index.npz").write_bytes(content)
+    again = FeatureCache(cache_dir, front_end())
+    again.add(files)
+    assert_right(again, files)
+
+
+def test_a_cut_index_is_built_anew(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    index = features.folder / "index.npz"
+    os.truncate(index, index.stat().st_size // 2)
+    again = FeatureCache(cache_dir, front_end())
+    again.add(files)
+    assert_right(again, files)
+
+
+# -- what bad input gets --
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, files):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"The feature cache cannot be written in .*file.*: Not a directory\. Mend"):
+        FeatureCache(tmp_path / "file" / "cache", front_end()).add(files)
+
+
+def test_an_index_that_cannot_be_read_is_named(cache_dir, files):
+    features = FeatureCache(cache_dir, front_end())
+    (features.folder / "index.npz").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"The feature cache .*index.npz cannot be read: Is a directory"):
+        FeatureCache(cache_dir, front_end())
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file or directory"), (b"RIFF", "not readable as audio")])
+def test_a_file_that_was_lost_since_it_was_checked_is_named(cache_dir, files, content, why):
+    path = files[4][1]
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    features = FeatureCache(cache_dir, front_end())
+    with pytest.raises(UserError, match=rf"0004.wav was sound when it was checked, and cannot be read now: .*{why}"):
+        features.add(files)
+    features.add([*files[:4], *files[5:]])
+    assert_right(features, [*files[:4], *files[5:]])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder with room for a MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a file system of one MiB cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(small_disk, files):
+    features = FeatureCache(small_disk, front_end())
+    with pytest.raises(UserError, match=r"needs 0 MiB in .*, where 1 MiB are free\. Free some space, or put the cache"):
+        features.add(files)
+    assert not (features.folder / "rows.f32").exists()
+
+
+@pytest.mark.parametrize("number", [300, 360])
+def test_a_disk_that_fills_up_keeps_what_was_published(small_disk, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(cache, "SPARE_BYTES", -(2**30))  # as if another program had taken the room meanwhile
+    files = record(tmp_path / "recordings", range(number + 100))
+    features = FeatureCache(small_disk, front_end())
+    features.add(files[:100])
+    with pytest.raises(UserError, match=r"The feature cache cannot be written in .*: The disk is full\. Mend that, or"):
+        features.add(files[100:])
+    for found in (features, FeatureCache(small_disk, front_end())):
+        assert len(found._row_of) == size(found) == 100
+        assert_right(found, files[:100])
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    features.add(files)
+    assert_right(features, files)
+
+
+def limited(cache_dir, files, said):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    features = FeatureCache(cache_dir, front_end())
+    limit = 100 * 4 * int(np.prod(features.shape)) + 1000  # room for a hundred rows and a piece
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        features.add(files)
+    except UserError as error:
+        said.send(str(error))
+
+
+@pytest.mark.parametrize("number", [150, 300])  # computed in one process, and in several
+def test_a_file_that_cannot_grow_is_an_error_and_nothing_of_it_is_believed(cache_dir, tmp_path, number):
+    files = record(tmp_path / "recordings", range(number))
+    heard, said = processes.Pipe(duplex=False)
+    builder = processes.Process(target=limited, args=(cache_dir, files, said))
+    builder.start()
+    assert heard.poll(60)
+    assert "The feature cache cannot be written in" in (message := heard.recv())
+    assert "File too large" in message
+    builder.join()
+    features = FeatureCache(cache_dir, front_end())
+    assert not features._row_of
+    assert size(features) == 0
+    features.add(files)
+    assert_right(features, files)
+
+
+def test_real_speech_is_cached_as_computed(corpora, cache_dir):
+    paths = audio_files(corpora / "emodb")
+    files = [(look.digest, path) for look, path in zip(inspect_files(paths, cache_dir / "m"), paths, strict=True)]
+    features = FeatureCache(cache_dir, FrontEnd(Preprocess(pre_emphasis=0.97), LogMel(deltas=2)))
+    features.add(files)
+    assert features.array().shape == (339, 3, 40, 300)
+    assert_right(features, files[::20])
+    mean, sigma = features.statistics(features.rows([key for key, _ in files]))
+    lengths = features.lengths(features.rows([key for key, _ in files])).tolist()
+    frames = np.concatenate([row[..., :n] for row, n in zip(features.array(), lengths, strict=True)], axis=-1)
+    np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1, dtype=np.float64), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1, dtype=np.float64), rtol=1e-4)
