@@ -46,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Command-line arguments; those of the process if there are none.
 
     Returns:
-        The exit code: 0, or 2 for bad input.
+        The exit code: 0, 2 for bad input, or 130 after Ctrl-C.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -67,4 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ser: interrupted", file=sys.stderr)
+        return 130
     return 0

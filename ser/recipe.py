@@ -42,7 +42,7 @@ def describe(value: Any) -> Any:
 def digest(value: Any, length: int = 12) -> str:
     """Hash a value's description: equal descriptions, equal digest (``length`` hexadecimal characters)."""
     text = json.dumps(describe(value), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:length]
 
 
 def _class_path(cls: Any) -> str:

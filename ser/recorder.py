@@ -12,10 +12,11 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ser.metrics import uar
+from ser.errors import UserError
 from ser.runs import Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
 
@@ -40,7 +41,9 @@ class RunRecorder(Callback):
         self.run = run
         self.config = config
         self._outputs: list[tuple[Tensor, ...]] = []
-        self._best: tuple[float, int, Evaluation] | None = None
+        self._latest: tuple[int, Evaluation] | None = None
+        self._best: tuple[int, Evaluation] | None = None
+        self._best_score: float | None = None
         self._epoch_seconds: list[float] = []
         self._epoch_start = 0.0
 
@@ -64,13 +67,15 @@ class RunRecorder(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
+        self._remember_best(trainer)
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock: an epoch with its validation. Where no progress bar shows, say how it went."""
         self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
+        metrics = trainer.callback_metrics  # on every process: to look at them reduces over all
         if trainer.is_global_zero and not sys.stdout.isatty():
-            scores = {name: trainer.callback_metrics.get(name) for name in ("val/loss", "val/uar")}
+            scores = {name: metrics.get(name) for name in ("val/loss", "val/uar")}
             said = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
             print(f"Epoch {trainer.current_epoch}: {said} ({self._epoch_seconds[-1]:.1f} s)", flush=True)
 
@@ -87,13 +92,11 @@ class RunRecorder(Callback):
         self._outputs.append(tuple(output.cpu() for output in outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the best epoch; outside of a fit, report."""
+        """Remember the epoch; outside of a fit, report."""
         evaluation = self._evaluation(trainer)
         if not trainer.is_global_zero or trainer.sanity_checking or evaluation is None:
             return
-        score = uar(evaluation.confusion).item()
-        if self._best is None or score > self._best[0]:
-            self._best = score, trainer.current_epoch, evaluation
+        self._latest = trainer.current_epoch, evaluation
         if trainer.state.fn == "validate":
             self._report(trainer, "val", evaluation)
 
@@ -120,8 +123,9 @@ class RunRecorder(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the validation scores of the best epoch and write what training took."""
+        self._remember_best(trainer)
         if trainer.is_global_zero and self._best is not None:
-            _, epoch, evaluation = self._best
+            epoch, evaluation = self._best
             for logger in trainer.loggers:
                 if isinstance(logger, EvaluationLogger):
                     logger.log_evaluation("val", evaluation)
@@ -132,21 +136,32 @@ class RunRecorder(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how an interrupted fit goes on."""
         resumable = trainer.state.fn == "fit" and self.run.reserved and self._has("checkpoints/last.ckpt")
-        if trainer.is_global_zero and resumable:
+        if trainer.is_global_zero and resumable and not isinstance(exception, UserError):
             print(f"\nInterrupted; the same command with --ckpt_path last goes on in {self.run.path}.", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed fit needs: the best epoch so far, and the clock."""
-        best = self._best and (*self._best[:2], vars(self._best[2]))
-        return {"best": best, "epoch_seconds": self._epoch_seconds}
+        """Return what a resumed fit needs: the latest and the best epoch so far, and the clock."""
+        plain = {"latest": self._latest, "best": self._best}
+        return {
+            **{name: epoch and (epoch[0], epoch[1].fields()) for name, epoch in plain.items()},
+            "best_score": self._best_score,
+            "epoch_seconds": self._epoch_seconds,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
+        self._latest, self._best = (
+            (state_dict[name][0], Evaluation(**state_dict[name][1])) if state_dict[name] else None
+            for name in ("latest", "best")
+        )
+        self._best_score = state_dict["best_score"]
         self._epoch_seconds = list(state_dict["epoch_seconds"])
-        if state_dict["best"]:
-            score, epoch, evaluation = state_dict["best"]
-            fields = Evaluation.__dataclass_fields__
-            self._best = score, epoch, Evaluation(**{name: evaluation[name] for name in fields})
+
+    def _remember_best(self, trainer: Trainer) -> None:
+        """Keep the latest epoch if the checkpoint callback, which comes after this one, found it the best so far."""
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if score is not None and score.item() != self._best_score:
+            self._best, self._best_score = self._latest, score.item()
 
     def _keep(self, outputs: Mapping[str, Tensor]) -> None:
         self._outputs.append(tuple(outputs[name].cpu() for name in ("positions", "probabilities", "targets")))
@@ -212,7 +227,9 @@ class RunRecorder(Callback):
         self._write("metrics.json", _json({**known, **sections}))
 
     def _write(self, name: str, content: str | bytes) -> None:
-        write_atomically(self.run.path / name, content.encode() if isinstance(content, str) else content)
+        write_atomically(
+            self.run.path / name, content.encode(errors="surrogateescape") if isinstance(content, str) else content
+        )
 
     def _has(self, name: str) -> bool:
         return (self.run.path / name).exists()
@@ -223,7 +240,7 @@ def _print_recognised(header: Sequence[str], rows: Sequence[Sequence[Any]], show
     for column in header:
         table.add_column(column.removeprefix("p_"), justify="left" if column in ("file", "emotion") else "right")
     for file, emotion, *probabilities in rows[:shown]:
-        table.add_row(file, emotion, *(f"{value:.2f}" for value in probabilities))
+        table.add_row(escape(file), escape(emotion), *(f"{value:.2f}" for value in probabilities))
     if len(rows) > shown:
         table.add_row("…")
     Console().print(table)

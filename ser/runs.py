@@ -8,20 +8,22 @@ import csv
 import io
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from ser.errors import UserError
 from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
-
-STAGES = {"validate": "val", "test": "test"}
+from ser.storage import write_atomically
 
 
 @dataclass
@@ -39,6 +41,16 @@ class RunOptions:
     root: str = "runs"
     experiment: str | None = None
     name: str | None = None
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a kill or a full disk leaves the old one as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint to a path."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), content.getvalue())
 
 
 class RunFolder:
@@ -59,9 +71,12 @@ class RunFolder:
     @cached_property
     def last_checkpoint(self) -> Path | None:
         """The last checkpoint of the newest run of this name, if there is any."""
-        runs = [self.experiment / self.name, *self.experiment.glob(f"{self.name}-[0-9]*")]
-        checkpoints = [path for run in runs if (path := run / "checkpoints" / "last.ckpt").exists()]
-        return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+        named = re.compile(rf"{re.escape(self.name)}(-\d+)?")  # a number is added to a name that is taken
+        folders = self.experiment.iterdir() if self.experiment.is_dir() else ()
+        runs = [folder for folder in folders if named.fullmatch(folder.name)]
+        newest = max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
+        checkpoint = newest / "checkpoints" / "last.ckpt" if newest else None
+        return checkpoint if checkpoint and checkpoint.exists() else None
 
     @property
     def reserved(self) -> bool:
@@ -127,6 +142,10 @@ class Evaluation:
             "utterances": len(self.targets),
         }
 
+    def fields(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as plain data that a checkpoint can hold."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     def csv(self) -> bytes:
         """Return a row per utterance: file, speaker, target, predicted, and the probability of every class."""
         predicted = self.probabilities.argmax(dim=1).tolist()
@@ -159,4 +178,4 @@ def table_as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> byt
     """Return a table as UTF-8 CSV; numbers keep every digit that tells them apart."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="surrogateescape")  # a file name need not be UTF-8

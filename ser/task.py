@@ -74,6 +74,7 @@ class EmotionClassifier(LightningModule):
         feature_sigma: (..., 1) their standard deviation, or one for all.
         emotion_weights: (K,) weight of each emotion's utterances in the training loss.
         front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
+        trained_on: Corpus, protocol, fold and speakers of the fit, as plain data: no test may be of these speakers.
     """
 
     feature_mean: Tensor
@@ -106,6 +107,7 @@ class EmotionClassifier(LightningModule):
         self.normalize = normalize
         self.class_weights = class_weights
         self.front_end: dict[str, Any] | None = None
+        self.trained_on: dict[str, Any] | None = None
         self.pad_before_norm = pad_before_norm
         self.train_metrics = emotion_metrics(len(emotions), "train/")
         self.val_metrics = emotion_metrics(len(emotions), "val/")
@@ -177,6 +179,7 @@ class EmotionClassifier(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:
             self.front_end = data.front_end.description()
+            self.trained_on = data.training_description()
             if self.normalize in ("bin", "global"):
                 mean, sigma = data.statistics()
                 if self.normalize == "global":  # every feature has as many frames as any other
@@ -207,6 +210,7 @@ class EmotionClassifier(LightningModule):
         The command line's checkpoints do the latter already; this gives those made in Python the same form.
         """
         checkpoint["front_end"] = self.front_end
+        checkpoint["trained_on"] = self.trained_on
         if "_instantiator" not in checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}):
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
                 **describe(self)["init_args"],
@@ -221,6 +225,7 @@ class EmotionClassifier(LightningModule):
         """
         self.refuse_other(checkpoint)
         self.front_end = checkpoint.get("front_end")
+        self.trained_on = checkpoint.get("trained_on")
         # What the statistics mean goes with them.
         self.normalize = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("normalize", self.normalize)
         for name in ("feature_mean", "feature_sigma"):  # whose shape is known only now

@@ -66,8 +66,14 @@ class WandbLogger(loggers.WandbLogger):
                 "name": path.name,
                 "group": path.parent.name,
                 "id": _identity(path),
-                "settings": wandb.Settings(silent=True, x_disable_machine_info=False),
+                "settings": wandb.Settings(silent=True, init_timeout=30),
             }
+            try:
+                return super().experiment
+            except wandb.errors.Error as error:  # no network, or a key that is not valid
+                print(f"W&B cannot be reached, so the run is kept offline ({error}).", file=sys.stderr)
+                self._offline = True
+                self._wandb_init["mode"] = "offline"
         return super().experiment
 
     @rank_zero_only

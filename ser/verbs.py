@@ -1,12 +1,16 @@
 """Lightning's verbs, fit, validate, test and predict, wired for corpora, networks and run folders."""
 
+import errno
 import logging
+import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -14,10 +18,11 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
 from ser.data import SpeechCorpus
+from ser.data.splits import Side
 from ser.errors import UserError
 from ser.parser import Parser
 from ser.recorder import RunRecorder
-from ser.runs import RunFolder, RunOptions
+from ser.runs import AtomicCheckpoints, RunFolder, RunOptions
 from ser.task import EmotionClassifier
 from ser.tracking import WandbLogger, finish, silence
 
@@ -56,6 +61,13 @@ def run(args: Sequence[str]) -> None:
         failed = False
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk is full: {error.filename or 'a file of the run'} could not be written. Free some space, then go "
+            "on with --ckpt_path last, or choose another place with --run.root."
+        ) from error
     except Exception as error:
         if wrapped := _user_error(error):
             raise wrapped from None
@@ -99,7 +111,7 @@ class SerCLI(LightningCLI):
             "--test_checkpoint",
             type=Literal["best", "last", "none"],
             default="best",
-            help="which checkpoint fit tests at its end: best by validation UAR, last, or none",
+            help="which checkpoint fit tests at its end: the best by the score that is monitored, the last, or none",
         )
         parser.add_argument("--optimizer", type=OptimizerCallable, default={"class_path": "torch.optim.Adam"})
         parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
@@ -135,6 +147,7 @@ class SerCLI(LightningCLI):
         if path is not None and path not in ("best", "last"):
             self.checkpoint = read_checkpoint(Path(path))
             if verb != "fit":
+                self.checkpoint.setdefault("trained_on", None)
                 self._subcommand_parsers[verb].set_defaults(_defaults_of(self.checkpoint))
         elif verb != "fit" and not {"-h", "--help"} & set(args):
             raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
@@ -147,11 +160,16 @@ class SerCLI(LightningCLI):
         """Refuse a checkpoint that does not fit before anything is written."""
         if self.checkpoint is not None:
             self.model.refuse_other(self.checkpoint)
+            sides: dict[str | None, Side] = {"validate": "val", "test": "test"}
+            side = sides.get(self.subcommand)
+            if side is not None and self.checkpoint["trained_on"] is not None:
+                self.datamodule.refuse_heard(self.checkpoint["trained_on"], side)
 
     def before_instantiate_classes(self) -> None:
         """Keep the config as the user composed it."""
-        parser = self._parser(self.subcommand)
-        self.config_text: str = parser.dump(self._config, skip_unset=False, skip_link_targets=True)
+        config = self._config.clone()
+        config.ckpt_path = None  # to repeat a run is to train it anew
+        self.config_text: str = self._parser(self.subcommand).dump(config, skip_unset=False, skip_link_targets=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Wire the run folder to the trainer, its callbacks and its logger."""
@@ -160,8 +178,14 @@ class SerCLI(LightningCLI):
         callbacks = self.config_init[self.subcommand].trainer.callbacks or []
         if not config.trainer.fast_dev_run:
             callbacks = [RunRecorder(self.run_folder, self.config_text), *callbacks]
+        plugins = config.trainer.plugins or []
+        if os.environ.get("WANDB_MODE") == "disabled":
+            kwargs["logger"] = False
         trainer = super().instantiate_trainer(
-            callbacks=callbacks, default_root_dir=str(self.run_folder.experiment), **kwargs
+            callbacks=callbacks,
+            default_root_dir=str(self.run_folder.experiment),
+            plugins=[AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+            **kwargs,
         )
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -176,11 +200,18 @@ class SerCLI(LightningCLI):
             checkpoint = self.run_folder.last_checkpoint
             if checkpoint is None:
                 print(f"No run of {self.run_folder.experiment / self.run_folder.name} to resume; starting one.")
+            else:
+                refuse_other_settings(self.config_text, self.run_folder.path / "config.yaml")
+                self.model.refuse_other(read_checkpoint(checkpoint))
             config.ckpt_path = checkpoint
+        self._refuse_unknown_monitors()
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint, and say where everything is."""
         which = self._config.test_checkpoint
+        if which == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
+            print("No checkpoint was chosen, so none is tested.")
+            which = "none"
         if which != "none" and not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which, verbose=False)
         self._say_where()
@@ -190,6 +221,15 @@ class SerCLI(LightningCLI):
         self._say_where()
 
     after_validate = after_test
+
+    def _refuse_unknown_monitors(self) -> None:
+        scores = [f"{stage}/{score}" for stage in ("train", "val") for score in ("loss", "uar", "wa", "macro_f1")]
+        for option in ("checkpoint", "early_stopping"):
+            monitor = self._config[option].monitor
+            if monitor is not None and monitor not in scores:
+                raise UserError(f"{option}.monitor is {monitor!r}, which is not logged; choose of {', '.join(scores)}.")
+        if self._config.trainer.limit_val_batches == 0 and not self._config.trainer.fast_dev_run:
+            raise UserError("limit_val_batches is 0, but the checkpoint is chosen on validation: give more.")
 
     @property
     def _config(self) -> Namespace:
@@ -207,8 +247,10 @@ class SerCLI(LightningCLI):
         experiment = options.experiment or f"{self._system(config)}-{corpus}"
         what = f"fold{self.datamodule.fold}-seed{config.seed_everything}"
         if self.subcommand == "predict":
-            what = self.datamodule.locate().stem
-        name = options.name or (what if self.subcommand == "fit" else f"{self.subcommand}-{what}")
+            what = self.datamodule.locate().resolve().stem
+        name = options.name or what
+        if self.subcommand != "fit":
+            name = f"{self.subcommand}-{name}"
         resume = self.subcommand == "fit" and config.ckpt_path == "last"
         return RunFolder(Path(options.root, experiment), name, resume)
 
@@ -246,14 +288,44 @@ def _defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     net = settings["net"]
     linked = ("num_classes", "feature_shape")  # follow from the data
     arguments = {name: value for name, value in net["init_args"].items() if name not in linked}
+    trained_on = checkpoint["trained_on"] or {}
+    fold = {name: trained_on[name] for name in ("protocol", "fold", "merge") if name in trained_on}
     return {
         "model.net": {"class_path": net["class_path"], "init_args": arguments},
-        "model.pad_before_norm": settings["pad_before_norm"],
+        **{f"model.{name}": settings[name] for name in ("pad_before_norm", "normalize")},
         "data": {
             "class_path": "ser.corpora.AudioFolder",
-            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"]},
+            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"], **fold},
         },
     }
+
+
+def refuse_other_settings(config: str, kept: Path) -> None:
+    """Compare a config with that of the run to be resumed, in what decides its numbers.
+
+    Raises:
+        UserError: Network, optimiser, data or seed differ.
+    """
+    if not kept.exists():
+        return
+    ours, theirs = (dict(_decisive(yaml.safe_load(text))) for text in (config, kept.read_text()))
+    differing = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
+    if differing:
+        lines = [f"  {key.replace('.init_args', '')}: {theirs.get(key)}, now {ours.get(key)}" for key in differing]
+        raise UserError(
+            f"The run in {kept.parent} was made with other settings, so it cannot go on with these:\n"
+            + "\n".join(lines)
+            + "\nGive the settings that it was made with, or leave --ckpt_path out to start another run."
+        )
+
+
+def _decisive(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings that decide a run's numbers, with their dotted names; the trainer's and places do not."""
+    if isinstance(settings, dict) and settings:
+        for key, value in settings.items():
+            yield from _decisive(value, f"{name}.{key}".removeprefix("."))
+    elif re.match(r"(model|optimizer|lr_scheduler|data|seed_everything)\b(?!.*\.(root|cache_dir|num_workers)$)", name):
+        yield name, settings
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

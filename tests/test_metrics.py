@@ -134,7 +134,7 @@ SHARES = [([0, 0, 1, 2, 2], [0, 1, 1, 2, 3]), ([0, 1, 1], [0, 2, 1])]  # of uneq
 
 
 def test_scores_count_the_utterances_of_all_processes_once(tmp_path):
-    context = get_context("fork")
+    context = get_context("spawn")  # a fork of a process that has computed with torch may hang
     results = context.SimpleQueue()
     workers = [context.Process(target=_score, args=(rank, tmp_path / "store", results)) for rank in range(2)]
     for worker in workers:

@@ -152,6 +152,69 @@ def test_a_checkpoint_alone_recognises_recordings(ser, fitted, cache, tmp_path):
         assert float(row["p_anger"]) == pytest.approx(float(expected["p_anger"]), abs=1e-4)
 
 
+def test_a_checkpoint_is_scored_on_its_own_fold_and_never_on_a_speaker_it_knows(ser, capsys):
+    assert fit(ser, "--data.fold", 3) == 0
+    best = Path("runs/cornn-synthetic/fold3-seed1/checkpoints/best.ckpt")
+    capsys.readouterr()
+    assert ser("test", "--ckpt_path", best, "--data", "Synthetic") == 0
+    scores = json.loads(Path("runs/cornn-synthetic/test-fold3-seed1/metrics.json").read_text())["test"]
+    assert scores["confusion"] == json.loads((best.parents[1] / "metrics.json").read_text())["test"]["confusion"]
+    for fold, speaker in ((0, "spk01"), (4, "spk05")):  # trained on the one, chosen on the other
+        assert ser("test", "--ckpt_path", best, "--data", "Synthetic", "--data.fold", fold) == 2
+        assert f"trained or chosen on {speaker}" in capsys.readouterr().err
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(ser, capsys):
+    assert fit(ser) == 0
+    run = Path("runs/cornn-synthetic/fold0-seed1")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    for options in (["--model.net.lstm_hidden", 4], ["--optimizer.lr", 0.5], ["--data.emotions", "[anger,neutral]"]):
+        assert fit(ser, *options, "--ckpt_path", "last") == 2
+        printed = capsys.readouterr().err
+        assert "was made with other settings" in printed
+        assert options[0].rpartition(".")[2] in printed
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert fit(ser, "--trainer.max_epochs", 2, "--ckpt_path", "last") == 0
+    assert json.loads((run / "metrics.json").read_text())["fit"]["epochs"] == 2
+    assert "ckpt_path: null" in (run / "config.yaml").read_text()
+
+
+def test_only_runs_of_the_same_name_are_resumed(ser):
+    for name in ("exp", "exp-2layers"):
+        assert fit(ser, "--run.name", name, "--test_checkpoint", "none") == 0
+    newer = Path("runs/cornn-synthetic/exp-2layers/checkpoints/last.ckpt")
+    before = newer.read_bytes()
+    assert fit(ser, "--run.name", "exp", "--ckpt_path", "last", "--trainer.max_epochs", 2) == 0
+    assert newer.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_two_processes_finish_and_count_every_test_utterance_once(cache, tmp_path):
+    options = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
+    done = subprocess.run(_fit_command(cache, tmp_path, *options), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "cornn-synthetic/fold0-seed1"
+    assert len({row["file"] for row in rows(run / "predictions.csv")}) == 24
+    assert json.loads((run / "metrics.json").read_text())["test"]["utterances"] == 24
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_message_and_keeps_the_last_checkpoint(cache, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        done = subprocess.run(_fit_command(cache, small), capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "disk is full" in done.stderr
+        assert "Traceback" not in done.stderr
+        for checkpoint in small.rglob("*.ckpt"):
+            torch.load(checkpoint, weights_only=True)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 def test_configs_are_composed_and_options_override_them(ser, capsys):
     overlay = str(REPOSITORY / "configs/paper/cornn.yaml")
     with pytest.raises(SystemExit) as stop:
@@ -257,6 +320,8 @@ BAD_OPTIONS = {
         ["--data.protocol", "LeaveOneSpeakerOut", "--data.protocol.validation_speaker", "spk99"],
         "'spk99' is not in the corpus",
     ),
+    "unknown monitor": (["--early_stopping.monitor", "val/uarr"], "which is not logged"),
+    "no validation": (["--trainer.limit_val_batches", "0"], "limit_val_batches is 0"),
     "empty batches": (["--data.batch_size", "0"], "batch_size is 0"),
     "no GPU": (["--trainer.accelerator", "gpu"], "gpu"),
     "run folder": (["--run.root", "/proc/nowhere"], "cannot be created"),

@@ -23,7 +23,7 @@ from ser.data.folds import Fold
 from ser.data.frontend import FrontEnd
 from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
 from ser.data.loaders import UNKNOWN, Batch, FeatureSet, loader
-from ser.data.splits import Gender, LeaveOneSpeakerOut, Protocol, Split, Utterance
+from ser.data.splits import Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
 from ser.recipe import describe, digest
 
@@ -214,6 +214,19 @@ class SpeechCorpus(LightningDataModule):
             "found_and_published": self.found_and_published(),
             **self._fold.description(self.labels),
         }
+
+    def training_description(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the data that it was trained on, as plain data."""
+        return {"corpus": self.name, "merge": self.merge, **self._fold.trained_on()}
+
+    def refuse_heard(self, trained_on: dict[str, Any], side: Side) -> None:
+        """Hold a side against what a checkpoint was trained on, if that was this corpus.
+
+        Raises:
+            UserError: The checkpoint knows one of its speakers, which the protocol forbids.
+        """
+        if trained_on["corpus"] == self.name:
+            self._fold.refuse_heard(trained_on, side)
 
     def summary(self) -> str:
         """Say in a line who is on which side, and in a table what an incomplete copy lacks."""

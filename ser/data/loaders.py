@@ -1,5 +1,6 @@
 """Batches: fetched whole from the memory map, in an order that the seed and the epoch decide."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -83,8 +84,10 @@ def loader(
     dataset: FeatureSet, batch_size: int, *, shuffle: bool, num_workers: int, rank: int, world_size: int
 ) -> DataLoader[Batch]:
     """Return batches of one process's share of a set; shuffled ones follow the seed and the epoch alone."""
+    # The sampler adds the epoch: neighbouring seeds must not have each other's orders an epoch later.
+    seed = 100_003 * int(os.environ.get("PL_GLOBAL_SEED", 0))
     sampler: DistributedSampler[int] = (
-        DistributedSampler(dataset, world_size, rank, shuffle=True, seed=torch.initial_seed() % 2**31)
+        DistributedSampler(dataset, world_size, rank, shuffle=True, seed=seed)
         if shuffle
         else EachOnce(dataset, world_size, rank)
     )

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import nn
 
 from ser.data import LogMel
@@ -98,22 +98,23 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
 # -- order --
 
 
-@given(st.integers(0, 2**63 - 1), st.integers(0, 50))
+@given(st.integers(0, 2**32 - 2), st.integers(0, 50))
 def test_the_training_order_follows_seed_and_epoch_alone(seed, epoch):
     def order(seed, epoch):
-        torch.manual_seed(seed)
-        torch.rand(seed % 7)  # what else was drawn does not matter
-        return positions(batches_of(features_of(40), shuffle=True, epoch=epoch))
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PL_GLOBAL_SEED", str(seed))  # what Lightning's seed_everything leaves behind
+            torch.rand(3)  # what else is drawn does not matter
+            return positions(batches_of(features_of(40), shuffle=True, epoch=epoch))
 
     first = order(seed, epoch)
     assert sorted(first) == list(range(0, 400, 10))
     assert order(seed, epoch) == first
-    assert order(seed, epoch + 1) != first
-    assert order(seed + 1, epoch) != first
+    others = [order(seed, epoch + 1), order(seed + 1, epoch), order(seed + 1, epoch + 1)]
+    assert first not in others
+    assert others[0] not in others[1:]
 
 
 def test_the_training_order_does_not_depend_on_workers():
-    torch.manual_seed(3)
     orders = [positions(batches_of(features_of(40), shuffle=True, epoch=2, workers=workers)) for workers in (0, 2)]
     assert orders[0] == orders[1]
 
@@ -136,7 +137,7 @@ class Listener(LightningModule):
 
 
 def heard(corpus, tmp_path, seed, epochs):
-    torch.manual_seed(seed)
+    seed_everything(seed)
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -154,7 +155,11 @@ def heard(corpus, tmp_path, seed, epochs):
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice
-def test_lightning_shuffles_anew_in_every_epoch_and_the_same_with_the_same_seed(tiny, make_corpus, tmp_path):
+def test_lightning_shuffles_anew_in_every_epoch_and_the_same_with_the_same_seed(
+    tiny, make_corpus, tmp_path, monkeypatch
+):
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")  # seed_everything sets them; this takes them back
     root = make_corpus()
     first = heard(tiny(root, batch_size=3), tmp_path, seed=7, epochs=3)
     assert len(first) == 3
@@ -186,7 +191,6 @@ def test_evaluation_batches_of_all_processes_are_the_set(world_size):
 
 
 def test_training_shares_are_disjoint_and_equally_long():
-    torch.manual_seed(5)
     shares = [positions(batches_of(features_of(18), shuffle=True, rank=rank, world_size=3)) for rank in range(3)]
     assert sorted(position for share in shares for position in share) == list(range(0, 180, 10))
     assert [len(share) for share in shares] == [6, 6, 6]
