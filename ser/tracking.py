@@ -12,6 +12,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ser.runs import Evaluation, RunFolder
 
+WANDB_ID = "wandb_id"  # file of the run folder
+
 
 class WandbLogger(loggers.WandbLogger):
     """Lightning's logger, offline unless a key is configured, with dashboards of confusion matrices and recalls.
@@ -73,7 +75,8 @@ class WandbLogger(loggers.WandbLogger):
             except wandb.errors.Error as error:  # no network, or a key that is not valid
                 print(f"W&B cannot be reached, so the run is kept offline ({error}).", file=sys.stderr)
                 self._offline = True
-                self._wandb_init["mode"] = "offline"
+                (path / WANDB_ID).unlink()  # W&B holds the id of the attempt to be in use
+                self._wandb_init |= {"mode": "offline", "id": _identity(path)}
         return super().experiment
 
     @rank_zero_only
@@ -137,7 +140,7 @@ def heat_map(evaluation: Evaluation) -> Any:
 
 def _identity(path: Path) -> str:
     """Return the W&B id of a run folder: kept there, so that a resumed fit continues its run."""
-    kept = path / "wandb_id"
+    kept = path / WANDB_ID
     if not kept.exists():
         kept.write_text(secrets.token_hex(4))
     return kept.read_text()
