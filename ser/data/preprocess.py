@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import librosa
 import numpy as np
 import numpy.typing as npt
 
@@ -80,7 +81,7 @@ class Preprocess:
             )
         waveform = waveform[skipped:]
         if self.top_db is not None:
-            waveform = trim(waveform, self.top_db)
+            waveform, _ = librosa.effects.trim(waveform, top_db=self.top_db)
         return denoise(waveform) if self.wiener else waveform
 
     def fix_length(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
@@ -92,22 +93,6 @@ class Preprocess:
         if self.pad_waveform:
             waveform = np.pad(waveform, (0, longest - len(waveform)))
         return waveform
-
-
-def trim(waveform: Waveform, top_db: float) -> Waveform:
-    """Cut silence at both ends: what ``librosa.effects.trim`` does, without the second that importing librosa takes.
-
-    Frames of 2048 samples are centred on every 512th sample, and silent more than ``top_db`` under the loudest.
-
-    Shape:
-        (N,) to (M,), M <= N.
-    """
-    # A frame is four blocks of 512 samples, so every block's energy is computed once and counts in four frames.
-    blocks = np.pad(waveform, (1024, 1024 + -len(waveform) % 512)).reshape(-1, 512)
-    energies = np.convolve(np.einsum("bn,bn->b", blocks, blocks), np.ones(4, np.float32), "valid")
-    power = np.maximum(energies[: 1 + len(waveform) // 512] / 2048, 1e-10)
-    heard = np.flatnonzero(10 * np.log10(power / power.max()) > -top_db)
-    return waveform[512 * heard[0] : 512 * (heard[-1] + 1)]
 
 
 def denoise(waveform: Waveform) -> Waveform:
