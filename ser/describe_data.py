@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ser.data import SpeechCorpus
 from ser.data.survey import survey
-from ser.errors import UserError
+from ser.errors import UserError, user_error_behind
 from ser.parser import Parser
 
 NAMED = 10  # files of a kind that the terminal shows; --format json gives all
@@ -52,11 +52,8 @@ def run(args: Sequence[str]) -> None:
     config = parser.parse_args(list(args[1:]))
     try:
         corpus: SpeechCorpus = parser.instantiate(config).data
-    except Exception as error:  # jsonargparse wraps what a constructor raises
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__
-        raise cause or error from None
+    except Exception as error:
+        raise user_error_behind(error) or error from None
     if not corpus.labelled:
         raise UserError(f"ser data describes what is trained on; {corpus.name} has no labels.")
 

@@ -15,15 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from ser.errors import UserError
 from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
-from ser.storage import write_atomically
 
 
 @dataclass
@@ -41,16 +38,6 @@ class RunOptions:
     root: str = "runs"
     experiment: str | None = None
     name: str | None = None
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it: a kill or a full disk leaves the old one as it was."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint to a path."""
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        write_atomically(Path(path), content.getvalue())
 
 
 class RunFolder:

@@ -3,26 +3,25 @@
 import errno
 import logging
 import os
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
+from ser.checkpoints import AtomicCheckpoints, defaults_of, read_checkpoint, refuse_other_settings
 from ser.data import SpeechCorpus
 from ser.data.splits import Side
-from ser.errors import UserError
+from ser.errors import UserError, user_error_behind
 from ser.parser import Parser
 from ser.recorder import RunRecorder
-from ser.runs import AtomicCheckpoints, RunFolder, RunOptions
+from ser.runs import RunFolder, RunOptions
 from ser.task import EmotionClassifier
 from ser.tracking import WandbLogger, finish, silence
 
@@ -69,7 +68,7 @@ def run(args: Sequence[str]) -> None:
             "on with --ckpt_path last, or choose another place with --run.root."
         ) from error
     except Exception as error:
-        if wrapped := _user_error(error):
+        if wrapped := user_error_behind(error):
             raise wrapped from None
         raise
     finally:
@@ -147,8 +146,7 @@ class SerCLI(LightningCLI):
         if path is not None and path not in ("best", "last"):
             self.checkpoint = read_checkpoint(Path(path))
             if verb != "fit":
-                self.checkpoint.setdefault("trained_on", None)
-                self._subcommand_parsers[verb].set_defaults(_defaults_of(self.checkpoint))
+                self._subcommand_parsers[verb].set_defaults(defaults_of(self.checkpoint))
         elif verb != "fit" and not {"-h", "--help"} & set(args):
             raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
         super().parse_arguments(parser, args)
@@ -162,8 +160,9 @@ class SerCLI(LightningCLI):
             self.model.refuse_other(self.checkpoint)
             sides: dict[str | None, Side] = {"validate": "val", "test": "test"}
             side = sides.get(self.subcommand)
-            if side is not None and self.checkpoint["trained_on"] is not None:
-                self.datamodule.refuse_heard(self.checkpoint["trained_on"], side)
+            trained_on = self.checkpoint.get("trained_on")
+            if side is not None and trained_on is not None:
+                self.datamodule.refuse_heard(trained_on, side)
 
     def before_instantiate_classes(self) -> None:
         """Keep the config as the user composed it."""
@@ -261,78 +260,6 @@ class SerCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and (where := logger.where()):
                 print(where)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Open a checkpoint; its tensors stay on disk until they are used.
-
-    Raises:
-        UserError: There is no such file, or it is no checkpoint of ser.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        checkpoint["hyper_parameters"]["emotions"], checkpoint["state_dict"]["feature_mean"], checkpoint["front_end"]
-    except FileNotFoundError as error:
-        raise UserError(f"There is no checkpoint {path}.") from error
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise UserError(
-            f"{path} is not a checkpoint of ser, or is damaged ({type(error).__name__}). "
-            "Give the best.ckpt or last.ckpt of a run folder."
-        ) from error
-    return checkpoint
-
-
-def _defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Turn a checkpoint into defaults of the options that build network and front-end."""
-    settings = checkpoint["hyper_parameters"]
-    net = settings["net"]
-    linked = ("num_classes", "feature_shape")  # follow from the data
-    arguments = {name: value for name, value in net["init_args"].items() if name not in linked}
-    trained_on = checkpoint["trained_on"] or {}
-    fold = {name: trained_on[name] for name in ("protocol", "fold", "merge") if name in trained_on}
-    return {
-        "model.net": {"class_path": net["class_path"], "init_args": arguments},
-        **{f"model.{name}": settings[name] for name in ("pad_before_norm", "normalize")},
-        "data": {
-            "class_path": "ser.corpora.AudioFolder",
-            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"], **fold},
-        },
-    }
-
-
-def refuse_other_settings(config: str, kept: Path) -> None:
-    """Compare a config with that of the run to be resumed, in what decides its numbers.
-
-    Raises:
-        UserError: Network, optimiser, data or seed differ.
-    """
-    if not kept.exists():
-        return
-    ours, theirs = (dict(_decisive(yaml.safe_load(text))) for text in (config, kept.read_text()))
-    differing = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
-    if differing:
-        lines = [f"  {key.replace('.init_args', '')}: {theirs.get(key)}, now {ours.get(key)}" for key in differing]
-        raise UserError(
-            f"The run in {kept.parent} was made with other settings, so it cannot go on with these:\n"
-            + "\n".join(lines)
-            + "\nGive the settings that it was made with, or leave --ckpt_path out to start another run."
-        )
-
-
-def _decisive(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings that decide a run's numbers, with their dotted names; the trainer's and places do not."""
-    if isinstance(settings, dict) and settings:
-        for key, value in settings.items():
-            yield from _decisive(value, f"{name}.{key}".removeprefix("."))
-    elif re.match(r"(model|optimizer|lr_scheduler|data|seed_everything)\b(?!.*\.(root|cache_dir|num_workers)$)", name):
-        yield name, settings
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """Return the bad input behind an error; jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
 
 
 def _facts(corpus: SpeechCorpus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import soundfile
+from lightning.pytorch import Trainer
 
 from ser.corpora import Synthetic
 from ser.data import BadFile, LogMel, SpeechCorpus, Utterance
@@ -83,6 +84,25 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     Synthetic(cache_dir=folder).locate()
     return folder
+
+
+@pytest.fixture
+def make_trainer(tmp_path) -> Callable[..., Trainer]:
+    """Return a function that makes a trainer which trains on the CPU and leaves neither prints nor files."""
+
+    def make(max_epochs: int, **options: object) -> Trainer:
+        return Trainer(
+            max_epochs=max_epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            **options,
+        )
+
+    return make
 
 
 @pytest.fixture

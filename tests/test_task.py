@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
@@ -39,17 +39,8 @@ def data(cache):
 
 
 @pytest.fixture
-def trainer(tmp_path):
-    return Trainer(
-        max_epochs=2,
-        logger=False,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path,
-        num_sanity_val_steps=0,
-    )
+def trainer(make_trainer):
+    return make_trainer(2, num_sanity_val_steps=0)
 
 
 def test_scores_of_a_fit_agree_with_scikit_learn(data, trainer):
@@ -283,20 +274,11 @@ def test_the_decay_continues_where_it_was_saved():
         InverseTimeDecay(optimizer, decay=-1)
 
 
-def test_the_same_seed_gives_the_same_weights(data, tmp_path):
+def test_the_same_seed_gives_the_same_weights(data, make_trainer):
     weights = []
     for _ in range(2):
         seed_everything(5)
         task = EmotionClassifier(CoRNN(4, data.feature_shape, lstm_hidden=8), data.labels)
-        trainer = Trainer(
-            max_epochs=1,
-            logger=False,
-            accelerator="cpu",
-            enable_checkpointing=False,
-            barebones=False,
-            enable_progress_bar=False,
-            default_root_dir=tmp_path,
-        )
-        trainer.fit(task, data)
+        make_trainer(1).fit(task, data)
         weights.append(torch.cat([parameter.flatten() for parameter in task.parameters()]))
     assert torch.equal(*weights)

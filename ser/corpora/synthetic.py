@@ -15,7 +15,8 @@ from filelock import FileLock
 from ser.corpora.names import named_files
 from ser.corpora.synthesis import SAMPLE_RATE_HZ, SENTENCES, STYLES, Voice, utterance
 from ser.data import BadFile, SpeechCorpus, Utterance
-from ser.data.audio import audio_files, progress
+from ser.data.audio import audio_files
+from ser.data.parallel import progress
 from ser.data.splits import Gender
 from ser.errors import UserError
 

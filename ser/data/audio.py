@@ -13,10 +13,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from ser.data.parallel import in_parallel as in_parallel  # also used from here
-from ser.data.parallel import progress as progress
-from ser.data.preprocess import Preprocess as Preprocess
-from ser.data.preprocess import Waveform as Waveform
+from ser.data.parallel import in_parallel
+from ser.data.preprocess import Waveform
 from ser.storage import write_atomically
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ser.data.audio import Preprocess, Recording
+from ser.data.audio import Recording
 from ser.data.audit import Audit
 from ser.data.cache import FeatureCache
 from ser.data.download import Archive, fetch
@@ -23,6 +23,7 @@ from ser.data.folds import Fold
 from ser.data.frontend import FrontEnd
 from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
 from ser.data.loaders import UNKNOWN, Batch, FeatureSet, loader
+from ser.data.preprocess import Preprocess
 from ser.data.splits import Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
 from ser.recipe import describe, digest

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ser.data.audio import DamagedAudio, Waveform, read
+from ser.data.audio import DamagedAudio, read
 from ser.data.base import SpeechCorpus
 from ser.data.parallel import in_parallel
+from ser.data.preprocess import Waveform
 from ser.data.splits import SIDES
 from ser.errors import UserError
 from ser.recipe import describe

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, seed_everything
 from torch import nn
 
 from ser.data import LogMel
@@ -136,19 +136,9 @@ class Listener(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def heard(corpus, tmp_path, seed, epochs):
+def heard(corpus, make_trainer, seed, epochs):
     seed_everything(seed)
-    trainer = Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        limit_val_batches=0,
-        log_every_n_steps=1,
-    )
+    trainer = make_trainer(epochs, limit_val_batches=0, log_every_n_steps=1)
     listener = Listener()
     trainer.fit(listener, datamodule=corpus)
     return listener.heard
@@ -156,17 +146,17 @@ def heard(corpus, tmp_path, seed, epochs):
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice
 def test_lightning_shuffles_anew_in_every_epoch_and_the_same_with_the_same_seed(
-    tiny, make_corpus, tmp_path, monkeypatch
+    tiny, make_corpus, make_trainer, monkeypatch
 ):
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(name, "0")  # seed_everything sets them; this takes them back
     root = make_corpus()
-    first = heard(tiny(root, batch_size=3), tmp_path, seed=7, epochs=3)
+    first = heard(tiny(root, batch_size=3), make_trainer, seed=7, epochs=3)
     assert len(first) == 3
     assert [sorted(order) for order in first.values()] == [sorted(first[0])] * 3
     assert first[0] != first[1] != first[2]
-    assert heard(tiny(root, batch_size=3), tmp_path, seed=7, epochs=3) == first
-    assert heard(tiny(root, batch_size=3), tmp_path, seed=8, epochs=1)[0] != first[0]
+    assert heard(tiny(root, batch_size=3), make_trainer, seed=7, epochs=3) == first
+    assert heard(tiny(root, batch_size=3), make_trainer, seed=8, epochs=1)[0] != first[0]
 
 
 # -- several processes --
