@@ -44,7 +44,7 @@ class RunRecorder(Callback):
         self._latest: tuple[int, Evaluation] | None = None
         self._best: tuple[int, Evaluation] | None = None
         self._best_score: float | None = None
-        self._epoch_seconds: list[float] = []
+        self._history: list[dict[str, float]] = []
         self._epoch_start = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -72,12 +72,17 @@ class RunRecorder(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock: an epoch with its validation. Where no progress bar shows, say how it went."""
-        self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
+        seconds = time.perf_counter() - self._epoch_start
         metrics = trainer.callback_metrics  # on every process: to look at them reduces over all
+        scores = {name: value.item() for name, value in metrics.items() if name.startswith(("train/", "val/"))}
+        self._history.append({"epoch": trainer.current_epoch, "seconds": seconds, **scores})
+        if trainer.is_global_zero:
+            columns = list(dict.fromkeys(name for row in self._history for name in row))
+            rows = [[row.get(name, "") for name in columns] for row in self._history]
+            self._write("history.csv", table_as_csv(columns, rows))
         if trainer.is_global_zero and not sys.stdout.isatty():
-            scores = {name: metrics.get(name) for name in ("val/loss", "val/uar")}
-            said = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
-            print(f"Epoch {trainer.current_epoch}: {said} ({self._epoch_seconds[-1]:.1f} s)", flush=True)
+            said = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
+            print(f"Epoch {trainer.current_epoch}: {said} ({seconds:.1f} s)", flush=True)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keep what was said of a batch."""
@@ -104,6 +109,8 @@ class RunRecorder(Callback):
         """Write predictions and scores."""
         evaluation = self._evaluation(trainer)
         if trainer.is_global_zero and evaluation is not None:
+            if self._latest is not None and self._has("history.csv"):  # came with the checkpoint of this run's fit
+                self._write("validation.csv", self._latest[1].csv())
             self._write("predictions.csv", evaluation.csv())
             self._report(trainer, "test", evaluation)
 
@@ -145,7 +152,7 @@ class RunRecorder(Callback):
         return {
             **{name: epoch and (epoch[0], epoch[1].fields()) for name, epoch in plain.items()},
             "best_score": self._best_score,
-            "epoch_seconds": self._epoch_seconds,
+            "history": self._history,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -155,7 +162,7 @@ class RunRecorder(Callback):
             for name in ("latest", "best")
         )
         self._best_score = state_dict["best_score"]
-        self._epoch_seconds = list(state_dict["epoch_seconds"])
+        self._history = list(state_dict["history"])
 
     def _remember_best(self, trainer: Trainer) -> None:
         """Keep the latest epoch if the checkpoint callback, which comes after this one, found it the best so far."""
@@ -215,7 +222,7 @@ class RunRecorder(Callback):
         return {
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "seconds_per_epoch": sum(self._epoch_seconds) / max(len(self._epoch_seconds), 1),
+            "seconds_per_epoch": sum(row["seconds"] for row in self._history) / max(len(self._history), 1),
             "trainable_parameters": _trainable(pl_module),
             "device": pl_module.device.type,
             "precision": trainer.precision,

@@ -1,20 +1,24 @@
 """The run folder: what a run leaves behind, written by a callback and read by whatever analyses results.
 
 ``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (on what
-the scores were measured), ``predictions.csv`` (one row per test utterance) and ``metrics.json``.
+the scores were measured), ``history.csv`` (one row per epoch), ``predictions.csv`` (one row per test utterance),
+``validation.csv`` (the same of the validation side, by the checkpoint that was tested) and ``metrics.json``.
 """
 
 import csv
 import io
 import itertools
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -133,6 +137,23 @@ class Evaluation:
         """Return the constructor's arguments, as plain data that a checkpoint can hold."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
+    @classmethod
+    def from_csv(cls, content: str, labels: Sequence[str]) -> "Evaluation":
+        """Read what :meth:`csv` wrote.
+
+        Raises:
+            ValueError, KeyError: The content is something else, or of other labels.
+        """
+        rows = list(csv.DictReader(io.StringIO(content)))
+        probabilities = [[float(row[probability_column(label)]) for label in labels] for row in rows]
+        return cls(
+            labels=list(labels),
+            files=[row["file"] for row in rows],
+            speakers=[row["speaker"] for row in rows],
+            targets=torch.tensor([labels.index(row["target"]) for row in rows]),
+            probabilities=torch.tensor(probabilities, dtype=torch.float64),
+        )
+
     def csv(self) -> bytes:
         """Return a row per utterance: file, speaker, target, predicted, and the probability of every class."""
         predicted = self.probabilities.argmax(dim=1).tolist()
@@ -154,6 +175,94 @@ class Evaluation:
         print("Rows are the truth, columns what was recognised.")
         scores = self.scores()
         print(f"UAR {scores['uar']:.1%}   WA {scores['wa']:.1%}   macro-F1 {scores['macro_f1']:.1%}")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A finished run, read from its folder.
+
+    Attributes:
+        path: The folder.
+        config: Content of ``config.yaml``; empty for a test of somebody's checkpoint.
+        protocol: Content of ``protocol.json``.
+        metrics: Content of ``metrics.json``.
+        test: What the tested checkpoint said of the test side.
+        validation: What it said of the validation side; None where no fit preceded the test.
+        history: A row per epoch, scores and losses by name; None where one was not logged.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    protocol: dict[str, Any]
+    metrics: dict[str, Any]
+    test: Evaluation
+    validation: Evaluation | None
+    history: list[dict[str, float | None]]
+
+    @property
+    def system(self) -> str:
+        """Name of the system."""
+        named = self.config.get("run", {}).get("system")
+        return str(named or self.config["model"]["net"]["class_path"].rsplit(".")[-1].lower()) if self.config else "?"
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of weights, order and dropout."""
+        return self.config.get("seed_everything")
+
+    @property
+    def fold(self) -> int:
+        """Number of the protocol's fold."""
+        return int(self.protocol["fold"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of corpus, labels and split."""
+        return str(self.protocol["fingerprint"])
+
+    @property
+    def genders(self) -> Mapping[str, str | None]:
+        """Gender of every speaker of the corpus, None where it is not known."""
+        known: Mapping[str, str | None] = self.protocol["genders"]
+        return known
+
+
+def read_run(path: Path) -> StoredRun:
+    """Read a finished run.
+
+    Raises:
+        UserError: The folder is no run, or the run was not tested (yet), or its files are damaged.
+    """
+    if not (path / "protocol.json").exists():
+        raise UserError(f"{path} is not a run of ser: it holds no protocol.json. Give a folder that `ser fit` made.")
+    if not (path / "predictions.csv").exists():
+        raise UserError(
+            f"The run {path} is not finished: it holds no predictions.csv. Go on with its fit (--ckpt_path last), or "
+            "test its checkpoint (ser test)."
+        )
+    try:
+        protocol = json.loads((path / "protocol.json").read_text())
+        config, validation, history = (path / name for name in ("config.yaml", "validation.csv", "history.csv"))
+        return StoredRun(
+            path=path,
+            config=yaml.safe_load(config.read_text()) if config.exists() else {},
+            protocol=protocol,
+            metrics=json.loads((path / "metrics.json").read_text()),
+            test=_read_evaluation(path / "predictions.csv", protocol["labels"]),
+            validation=_read_evaluation(validation, protocol["labels"]) if validation.exists() else None,
+            history=list(_read_history(history)) if history.exists() else [],
+        )
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"The run {path} is damaged ({type(error).__name__}: {error}); run it again.") from error
+
+
+def _read_evaluation(path: Path, labels: Sequence[str]) -> Evaluation:
+    return Evaluation.from_csv(path.read_text(errors="surrogateescape"), labels)
+
+
+def _read_history(path: Path) -> Iterator[dict[str, float | None]]:
+    for row in csv.DictReader(io.StringIO(path.read_text())):
+        yield {name: float(value) if value else None for name, value in row.items()}
 
 
 def probability_column(label: str) -> str:

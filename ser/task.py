@@ -253,24 +253,6 @@ class EmotionClassifier(LightningModule):
                 "Give the config and the options that it was trained with."
             )
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's training scores."""
-        self._log_scores(self.train_metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
-        self._log_scores(self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test scores."""
-        self._log_scores(self.test_metrics)
-
-    def _log_scores(self, metrics: MetricCollection) -> None:
-        for name, score in metrics.compute().items():
-            # Over all processes already, so equal on each; to synchronise once more spares Lightning's warning.
-            self.log(name, score, prog_bar=name.endswith("uar"), sync_dist=True)
-        metrics.reset()
-
     def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
         logits = self(batch.features, batch.lengths).float()  # (B, K)
         losses = F.cross_entropy(logits, batch.targets, reduction="none")  # (B,)
@@ -279,13 +261,15 @@ class EmotionClassifier(LightningModule):
         loss = losses.mean()
         probabilities = logits.detach().softmax(dim=-1)
         metrics.update(probabilities, batch.targets)
-        self.log(
-            f"{stage}/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch.targets),
-            prog_bar=True,
-            sync_dist=True,
-        )
+        for name, score in {f"{stage}/loss": loss, **metrics}.items():
+            # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
+            self.log(
+                name,
+                score,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(batch.targets),
+                prog_bar=name.endswith(("loss", "uar")),
+                sync_dist=True,
+            )
         return Recognised(loss, probabilities, batch.targets, batch.positions)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 
 from ser.cli import main
 from ser.corpora import Synthetic
+from ser.errors import UserError
+from ser.runs import read_run
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = str(REPOSITORY / "configs/cornn.yaml")
@@ -63,6 +66,8 @@ def test_fit_leaves_a_run_folder_whose_numbers_agree(fitted):
         "config.yaml",
         "checkpoints",
         "protocol.json",
+        "history.csv",
+        "validation.csv",
         "predictions.csv",
         "metrics.json",
     }
@@ -85,6 +90,32 @@ def test_fit_leaves_a_run_folder_whose_numbers_agree(fitted):
         probabilities = {label: float(row[f"p_{label}"]) for label in protocol["labels"]}
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
         assert row["predicted"] == max(probabilities, key=probabilities.__getitem__)
+
+
+def test_a_run_is_read_as_it_was_written(fitted):
+    run = read_run(fitted)
+    assert (run.system, run.seed, run.fold) == ("cornn", 1, 0)
+    assert run.test.scores()["confusion"] == run.metrics["test"]["confusion"]
+    assert run.test.csv() == (fitted / "predictions.csv").read_bytes()
+    # The validation scores that the epoch logged are those of the checkpoint that was tested.
+    (epoch,) = run.history
+    assert epoch["val/uar"] == pytest.approx(run.validation.scores()["uar"])
+    assert 0 <= epoch["train/uar"] <= 1
+    assert {run.validation.speakers[0]} == {"spk02"}
+    assert run.genders["spk01"] in ("female", "male")
+
+
+def test_what_is_no_finished_run_is_refused(fitted, tmp_path):
+    with pytest.raises(UserError, match="is not a run of ser"):
+        read_run(tmp_path)
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(fitted, unfinished)
+    (unfinished / "predictions.csv").write_text("file,speaker\na.wav,ann\n")
+    with pytest.raises(UserError, match="damaged"):
+        read_run(unfinished)
+    (unfinished / "predictions.csv").unlink()
+    with pytest.raises(UserError, match="not finished"):
+        read_run(unfinished)
 
 
 def test_fit_prints_what_was_measured_and_where_it_is(ser, capsys):

@@ -213,6 +213,7 @@ class SpeechCorpus(LightningDataModule):
             "front_end": self.front_end.description(),
             "left_out": [{"file": self.relative(item.path), "reason": item.reason} for item in self.left_out],
             "found_and_published": self.found_and_published(),
+            "genders": {utterance.speaker: utterance.gender for utterance in self.table},
             **self._fold.description(self.labels),
         }
 
