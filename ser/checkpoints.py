@@ -9,9 +9,13 @@ from typing import Any
 import torch
 import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import nn
 
 from ser.errors import UserError
 from ser.storage import write_atomically
+
+# What must stay when a run is resumed; the trainer's settings, such as more epochs, and places may change.
+RESUMED = r"(model|optimizer|lr_scheduler|data|seed_everything)\b(?!.*\.(root|cache_dir|num_workers)$)"
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -61,29 +65,63 @@ def defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def refuse_other_network(checkpoint: dict[str, Any], emotions: list[str], net: nn.Module) -> None:
+    """Compare a checkpoint with a network and what it recognises.
+
+    Raises:
+        UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
+    """
+    theirs = list(checkpoint.get("hyper_parameters", {}).get("emotions", emotions))
+    if theirs != emotions:
+        raise UserError(
+            f"The checkpoint recognises {', '.join(theirs)}; the data are labelled {', '.join(emotions)}. "
+            f"Give --data.emotions '[{','.join(theirs)}]', or a checkpoint trained on these emotions."
+        )
+    ours = {f"net.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
+    saved = {n: tuple(v.shape) for n, v in checkpoint["state_dict"].items() if n.startswith("net.")}
+    if ours != saved:
+        name = next(name for name in (*ours, *saved) if ours.get(name) != saved.get(name))
+        raise UserError(
+            f"The checkpoint holds another network than this {type(net).__name__}: {name} has shape "
+            f"{saved.get(name, 'none')} there and {ours.get(name, 'none')} here. "
+            "Give the config and the options that it was trained with."
+        )
+
+
 def refuse_other_settings(config: str, kept: Path) -> None:
     """Compare a config with that of the run to be resumed, in what decides its numbers.
 
     Raises:
         UserError: Network, optimiser, data or seed differ.
     """
-    if not kept.exists():
-        return
-    ours, theirs = (dict(_decisive(yaml.safe_load(text))) for text in (config, kept.read_text()))
-    differing = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
-    if differing:
-        lines = [f"  {key.replace('.init_args', '')}: {theirs.get(key)}, now {ours.get(key)}" for key in differing]
+    if kept.exists() and (differing := other_settings(yaml.safe_load(config), yaml.safe_load(kept.read_text()))):
         raise UserError(
             f"The run in {kept.parent} was made with other settings, so it cannot go on with these:\n"
-            + "\n".join(lines)
+            + "\n".join(f"  {line}" for line in differing)
             + "\nGive the settings that it was made with, or leave --ckpt_path out to start another run."
         )
 
 
-def _decisive(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings that decide a run's numbers, with their dotted names; the trainer's and places do not."""
+def other_settings(ours: dict[str, Any], theirs: dict[str, Any], decisive: str = RESUMED) -> list[str]:
+    """Compare two configs in what decides a run's numbers.
+
+    Args:
+        ours: What is wanted now.
+        theirs: What a run was made with.
+        decisive: Pattern of the dotted names of the settings to compare.
+
+    Returns:
+        A line for each that differs.
+    """
+    now, then = (dict(_flat(settings)) for settings in (ours, theirs))
+    names = [name for name in {**then, **now} if re.match(decisive, name) and now.get(name) != then.get(name)]
+    return [f"{name.replace('.init_args', '')}: {then.get(name)}, now {now.get(name)}" for name in names]
+
+
+def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings with their dotted names."""
     if isinstance(settings, dict) and settings:
         for key, value in settings.items():
-            yield from _decisive(value, f"{name}.{key}".removeprefix("."))
-    elif re.match(r"(model|optimizer|lr_scheduler|data|seed_everything)\b(?!.*\.(root|cache_dir|num_workers)$)", name):
+            yield from _flat(value, f"{name}.{key}".removeprefix("."))
+    else:
         yield name, settings

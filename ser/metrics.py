@@ -66,6 +66,22 @@ def confusion_matrix(targets: Tensor, predicted: Tensor, num_classes: int) -> Te
     return torch.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def by_utterance(probabilities: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the mean of the probabilities of each utterance's segments.
+
+    Args:
+        probabilities: (B, K) of every segment.
+        targets: (B,) class numbers.
+        positions: (B,) the utterance of each; the segments of one are neighbours.
+
+    Returns:
+        The same of every utterance, (U, K), (U,) and (U,).
+    """
+    utterances, index, counts = torch.unique_consecutive(positions, return_inverse=True, return_counts=True)
+    sums = probabilities.new_zeros(len(utterances), probabilities.shape[1]).index_add_(0, index, probabilities)
+    return sums / counts[:, None], targets[counts.cumsum(0) - counts], utterances
+
+
 class _OfConfusion(MulticlassConfusionMatrix):
     """Base: accumulates the confusion matrix of everything since the last reset, over all processes.
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
+from ser.checkpoints import refuse_other_network
 from ser.errors import UserError
-from ser.metrics import emotion_metrics
+from ser.feature_augment import SpecAugment, mix_up
+from ser.metrics import by_utterance, emotion_metrics
 from ser.recipe import describe
 
 Stage = Literal["train", "val", "test"]
@@ -24,10 +26,10 @@ class Utterances(Protocol):
     """A batch, as :class:`ser.data.Batch` is one.
 
     Attributes:
-        features: (B, ..., T), zero behind each utterance's end.
+        features: (B, ..., T), zero behind each segment's end; an utterance that is not divided is one segment.
         lengths: (B,) valid frames of each.
         targets: (B,) class numbers.
-        positions: (B,) which utterances these are.
+        positions: (B,) which utterances these are of.
     """
 
     features: Tensor
@@ -41,9 +43,9 @@ class Recognised(NamedTuple):
 
     Attributes:
         loss: Scalar, for the trainer.
-        probabilities: (B, K), detached.
-        targets: (B,) class numbers.
-        positions: (B,) which utterances these are.
+        probabilities: (U, K) of every utterance, detached.
+        targets: (U,) class numbers.
+        positions: (U,) which utterances these are.
     """
 
     loss: Tensor
@@ -68,6 +70,8 @@ class EmotionClassifier(LightningModule):
             of the public ACRNN code.
         class_weights: "balanced" weights the loss of every training utterance by the inverse of its emotion's share
             of the training side, to 1 on the average; validation and test are never weighted.
+        spec_augment: Masks bands and stretches of training utterances; null does not.
+        mixup: Lay training utterances over each other, with shares from Beta(mixup, mixup); 0 does not.
 
     Attributes:
         feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, or one for all.
@@ -91,8 +95,12 @@ class EmotionClassifier(LightningModule):
         normalize: Normalize = "bin",
         class_weights: Literal["none", "balanced"] = "none",
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        spec_augment: SpecAugment | None = None,
+        mixup: float = 0.0,
     ) -> None:
         super().__init__()
+        if mixup < 0:
+            raise UserError(f"mixup is {mixup}; it must be positive, or 0 to leave utterances as they are.")
         if normalize not in get_args(Normalize):
             raise UserError(f"normalize is {normalize!r}; choose one of {', '.join(get_args(Normalize))}.")
         with warnings.catch_warnings():
@@ -106,6 +114,8 @@ class EmotionClassifier(LightningModule):
         self.lr_scheduler_interval = lr_scheduler_interval
         self.normalize = normalize
         self.class_weights = class_weights
+        self.spec_augment = spec_augment
+        self.mixup = mixup
         self.front_end: dict[str, Any] | None = None
         self.trained_on: dict[str, Any] | None = None
         self.pad_before_norm = pad_before_norm
@@ -127,13 +137,15 @@ class EmotionClassifier(LightningModule):
         Returns:
             (B, K).
         """
+        logits: Tensor = self.net(self.standardise(features, lengths), lengths)
+        return logits
+
+    def standardise(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return what the network sees of a batch: (B, ..., T) and (B,) valid frames of each, to (B, ..., T)."""
         valid = torch.arange(features.shape[-1], device=features.device) < lengths[:, None]  # (B, T)
         valid = valid.reshape(len(lengths), *[1] * (features.dim() - 2), -1)  # (B, 1, ..., T)
         features = self._normalized(features, valid)
-        if not self.pad_before_norm:
-            features = features * valid
-        logits: Tensor = self.net(features, lengths)
-        return logits
+        return features if self.pad_before_norm else features * valid
 
     def _normalized(self, features: Tensor, valid: Tensor) -> Tensor:
         """Normalise (B, ..., T); ``valid``, which broadcasts with it, says which frames are."""
@@ -161,8 +173,10 @@ class EmotionClassifier(LightningModule):
         return self._step(batch, "test", self.test_metrics)._asdict()
 
     def predict_step(self, batch: Utterances, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Return the utterances' positions (B,) and the probability of every emotion (B, K)."""
-        return batch.positions, self(batch.features, batch.lengths).float().softmax(dim=-1)
+        """Return the utterances' positions (U,) and the probability of every emotion (U, K)."""
+        probabilities = self(batch.features, batch.lengths).float().softmax(dim=-1)
+        utterances, _, positions = by_utterance(probabilities, batch.targets, batch.positions)
+        return positions, utterances
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and, if there is one, the schedule."""
@@ -237,31 +251,20 @@ class EmotionClassifier(LightningModule):
         Raises:
             UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
         """
-        theirs = list(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("emotions", self.emotions))
-        if theirs != self.emotions:
-            raise UserError(
-                f"The checkpoint recognises {', '.join(theirs)}; the data are labelled {', '.join(self.emotions)}. "
-                f"Give --data.emotions '[{','.join(theirs)}]', or a checkpoint trained on these emotions."
-            )
-        ours = {f"net.{name}": tuple(value.shape) for name, value in self.net.state_dict().items()}
-        saved = {n: tuple(v.shape) for n, v in checkpoint["state_dict"].items() if n.startswith("net.")}
-        if ours != saved:
-            name = next(name for name in (*ours, *saved) if ours.get(name) != saved.get(name))
-            raise UserError(
-                f"The checkpoint holds another network than this {type(self.net).__name__}: {name} has shape "
-                f"{saved.get(name, 'none')} there and {ours.get(name, 'none')} here. "
-                "Give the config and the options that it was trained with."
-            )
+        refuse_other_network(checkpoint, self.emotions, self.net)
 
     def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
-        logits = self(batch.features, batch.lengths).float()  # (B, K)
-        losses = F.cross_entropy(logits, batch.targets, reduction="none")  # (B,)
         if stage == "train":
-            losses = losses * self.emotion_weights[batch.targets]
-        loss = losses.mean()
-        probabilities = logits.detach().softmax(dim=-1)
-        metrics.update(probabilities, batch.targets)
-        for name, score in {f"{stage}/loss": loss, **metrics}.items():
+            logits, loss = self._train(batch)
+        else:
+            logits = self(batch.features, batch.lengths).float()  # (B, K)
+            loss = F.cross_entropy(logits, batch.targets)
+        probabilities, positions, targets = logits.detach().softmax(dim=-1), batch.positions, batch.targets
+        if stage != "train":
+            probabilities, targets, positions = by_utterance(probabilities, targets, positions)
+        metrics.update(probabilities, targets)
+        scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
+        for name, score in scores.items():
             # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
             self.log(
                 name,
@@ -272,4 +275,21 @@ class EmotionClassifier(LightningModule):
                 prog_bar=name.endswith(("loss", "uar")),
                 sync_dist=True,
             )
-        return Recognised(loss, probabilities, batch.targets, batch.positions)
+        return Recognised(loss, probabilities, targets, positions)
+
+    def _train(self, batch: Utterances) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) of a batch that is augmented, and the weighted loss."""
+        features, lengths = self.standardise(batch.features, batch.lengths), batch.lengths
+        if self.spec_augment is not None:
+            features = self.spec_augment(features)
+        if not self.mixup:
+            logits = self.net(features, lengths).float()
+            return logits, self._weighted_loss(logits, batch.targets)
+        mixed = mix_up(features, lengths, self.mixup)
+        logits = self.net(mixed.features, mixed.lengths).float()
+        own, others = (self._weighted_loss(logits, targets) for targets in (batch.targets, batch.targets[mixed.others]))
+        return logits, mixed.share * own + (1 - mixed.share) * others
+
+    def _weighted_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits, targets, reduction="none")  # (B,)
+        return (losses * self.emotion_weights[targets]).mean()

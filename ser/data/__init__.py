@@ -1,5 +1,6 @@
 """From recordings to batches: what every corpus shares."""
 
+from ser.data.augment import Augment, PeakNoise
 from ser.data.base import BadFile, SpeechCorpus
 from ser.data.features import MFCC, Features, LogMel, Waveform
 from ser.data.frontend import FrontEnd
@@ -19,6 +20,7 @@ from ser.data.splits import (
 
 __all__ = [
     "MFCC",
+    "Augment",
     "BadFile",
     "Batch",
     "ClassOrder641620",
@@ -30,6 +32,7 @@ __all__ = [
     "LeaveOneSessionOut",
     "LeaveOneSpeakerOut",
     "LogMel",
+    "PeakNoise",
     "Preprocess",
     "Protocol",
     "Random8020",

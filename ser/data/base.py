@@ -1,13 +1,11 @@
 """The base class of every corpus: from a folder of recordings to batches of features."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import platformdirs
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -16,15 +14,17 @@ from torch.utils.data import DataLoader
 
 from ser.data.audio import Recording
 from ser.data.audit import Audit
-from ser.data.cache import FeatureCache
+from ser.data.augment import Augment
 from ser.data.download import Archive, fetch
 from ser.data.features import Features, LogMel
+from ser.data.feed import Feed
 from ser.data.folds import Fold
 from ser.data.frontend import FrontEnd
+from ser.data.items import Items, refuse_stray_rows
 from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
-from ser.data.loaders import UNKNOWN, Batch, FeatureSet, loader
+from ser.data.loaders import Batch, Draws, EachOnce, FeatureSet, OnlineSet, Sampling, loader
 from ser.data.preprocess import Preprocess
-from ser.data.splits import Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
+from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
 from ser.recipe import describe, digest
 
@@ -47,10 +47,13 @@ class SpeechCorpus(LightningDataModule):
         batch_size: Utterances in a training step on one device.
         padding: "fixed" pads every utterance to ``duration_s``; "batch" to the longest of its batch, which is faster
             and the same for a network that masks padding.
-        num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough for
-            features that fit the system's file cache.
+        num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough unless
+            ``augment.online`` has work to do.
         on_bad_file: Whether damaged files stop the run or are left out (and named in ``protocol.json``).
         strict: Refuse a copy with fewer recordings of an emotion than were published.
+        augment: What is done to the waveforms of training utterances; null does nothing.
+        sampling: "shuffle" trains on every utterance once per epoch; "balanced" on as many, drawn anew every epoch so
+            that each emotion comes as often as any other.
         download: Fetch the corpus if the root is not there, or to the cache folder if no root is given.
         cache_dir: Folder for computed features; null is the user's cache folder.
 
@@ -88,6 +91,8 @@ class SpeechCorpus(LightningDataModule):
         strict: bool = False,
         download: bool = False,
         cache_dir: str | Path | None = None,
+        augment: Augment | None = None,
+        sampling: Sampling = "shuffle",
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -103,6 +108,8 @@ class SpeechCorpus(LightningDataModule):
         self.on_bad_file = on_bad_file
         self.merge = merge
         self.strict = strict
+        self.augment = augment if augment is not None else Augment()
+        self.sampling = sampling
         self.download = download
         self.cache_dir = Path(cache_dir) if cache_dir is not None else platformdirs.user_cache_path("ser")
 
@@ -211,6 +218,7 @@ class SpeechCorpus(LightningDataModule):
             "merge": self.merge or {},
             "fingerprint": self.fingerprint,
             "front_end": self.front_end.description(),
+            "augment": describe(self.augment),
             "left_out": [{"file": self.relative(item.path), "reason": item.reason} for item in self.left_out],
             "found_and_published": self.found_and_published(),
             "genders": {utterance.speaker: utterance.gender for utterance in self.table},
@@ -249,65 +257,78 @@ class SpeechCorpus(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Check the files, audit the split and compute the features that the cache lacks."""
-        predicting = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
-        if not predicting:
+        if not self._predicting:
             self.audit.enforce()
         self._fill_cache()
 
     def setup(self, stage: str) -> None:
-        """Map the cached features into memory."""
-        self._rows  # noqa: B018  (fails here rather than in a loader)
+        """Find every side's features, and hold them against the split.
+
+        Raises:
+            UserError: A copy or a segment is not on the side of its source.
+        """
+        if stage != "predict":
+            refuse_stray_rows({side: self._items(side) for side in SIDES}, self.split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled training batches; the order depends on the seed and the epoch alone."""
-        return self._loader(self.split.train, shuffle=True)
+        """Return training batches; their order depends on the seed and the epoch alone."""
+        data: FeatureSet | OnlineSet
+        if self.augment.online:
+            data = self._filled.online(self.split.train, trim=self._trim)
+        else:
+            data = self._filled.stored(self._items("train"), trim=self._trim)
+        return loader(data, Draws(data, *self._processes, self.sampling), self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return validation batches."""
-        return self._loader(self.split.val)
+        """Return validation batches, of whole utterances."""
+        return self._evaluating(self._items("val"))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return test batches."""
-        return self._loader(self.split.test)
+        """Return test batches, of whole utterances."""
+        return self._evaluating(self._items("test"))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Return batches of every utterance."""
-        return self._loader(range(len(self.table)))
+        return self._evaluating(self._filled.items(range(len(self.table)), training=False))
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each feature over the training side's valid frames.
+        """Return mean and standard deviation of each feature over the valid frames of what is trained on.
 
         Returns:
             Two tensors of shape (..., 1).
         """
-        return self._cache.statistics(self._rows[list(self.split.train)])
+        return self._filled.statistics(self._items("train"))
+
+    @property
+    def _predicting(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
+
+    @property
+    def _processes(self) -> tuple[int, int]:
+        """Number of processes that share the batches, and this one's rank."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    @property
+    def _trim(self) -> bool:
+        return self.padding == "batch"
 
     @cached_property
-    def _cache(self) -> FeatureCache:
-        return FeatureCache(self.cache_dir, self.front_end)
+    def _feed(self) -> Feed:
+        contents = [recording.digest for recording in self.recordings]
+        return Feed(self.table, contents, self.labels, self.front_end, self.cache_dir, self.augment)
 
     @cached_property
-    def _rows(self) -> npt.NDArray[np.int64]:
+    def _filled(self) -> Feed:
         self._fill_cache()
-        return self._cache.rows([recording.digest for recording in self.recordings])
+        return self._feed
 
     def _fill_cache(self) -> None:
-        looks = self.recordings
-        self._cache.add([(look.digest, u.path) for u, look in zip(self.table, looks, strict=True)])
+        trained = self.split.train if self.augment.copies and not self._predicting else ()
+        self._feed.fill(trained)
 
-    def _loader(self, positions: Sequence[int], *, shuffle: bool = False) -> DataLoader[Batch]:
-        rows = self._rows[list(positions)]
-        targets = [self._target_of.get(self.table[i].emotion, UNKNOWN) for i in positions]
-        lengths = self._cache.lengths(rows)
-        return loader(
-            FeatureSet(self._cache.array(), rows, lengths, targets, positions, trim=self.padding == "batch"),
-            self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
-        )
+    def _items(self, side: Side) -> Items:
+        return self._filled.items(self.split.side(side), training=side == "train")
 
-    @cached_property
-    def _target_of(self) -> dict[str, int]:
-        return {label: target for target, label in enumerate(self.labels)}
+    def _evaluating(self, items: Items) -> DataLoader[Batch]:
+        data = self._filled.stored(items, trim=self._trim)
+        return loader(data, EachOnce(data, *self._processes), self.batch_size, self.num_workers)

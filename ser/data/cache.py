@@ -1,20 +1,21 @@
-"""The feature cache: rows of one memory-mapped file, found by the content of the audio.
+"""The feature cache: rows of one file that is read in place, found by the content of the audio.
 
-One folder holds the rows of one front-end (``settings.json`` says which). Rows are only ever appended, and a row
-counts from the moment when ``index.npz``, replaced atomically, names it: a build killed at any moment leaves at worst
-bytes behind the last row that the index knows, which the next build overwrites. A corpus, a subset of it and another
-split share rows, and a changed file costs its own row only.
+One folder holds the rows of one front-end (``settings.json`` says which): a row per segment of a recording, or of an
+augmented copy of one. Rows are only ever appended, and a row counts from the moment when ``index.npz``, replaced
+atomically, names it: a build killed at any moment leaves at worst bytes that no index knows. A corpus, a subset of it
+and another split share rows, and a changed file costs its own rows only.
 """
 
 import errno
 import io
 import json
+import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,35 +25,62 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ser.data.audio import DamagedAudio
-from ser.data.frontend import FrontEnd
+from ser.data.frontend import Change, FrontEnd
 from ser.data.parallel import in_parallel
+from ser.data.rows import Rows
 from ser.errors import UserError
 from ser.recipe import digest
 from ser.storage import write_atomically
 
-LAYOUT = 1  # counted up when what a row means changes, so that older caches are not read
+LAYOUT = 2  # counted up when what a row means changes, so that older caches are not read
 PUBLISH_EVERY_S = 5.0
 SPARE_BYTES = 64 * 2**20  # left free on the disk
+ROWS_AT_ONCE = 4096  # whose statistics are merged at once
 
 
-class _Entry(NamedTuple):
-    """What the index says of a row."""
+class Piece(NamedTuple):
+    """A recording, as it is or as an augmentation makes it: what has rows of its own.
+
+    Attributes:
+        key: Hash of the recording's content and of what changes it, ASCII.
+        path: Audio file.
+        change: The augmentation.
+    """
 
     key: str
-    length: int
-    mean: npt.NDArray[np.float64]
-    squares: npt.NDArray[np.float64]
+    path: Path
+    change: Change | None = None
+
+
+class Span(NamedTuple):
+    """Consecutive rows: the segments of one piece."""
+
+    first: int
+    number: int
+
+    @property
+    def end(self) -> int:
+        """The row behind them."""
+        return self.first + self.number
+
+
+class _Built(NamedTuple):
+    """What the index says of a piece."""
+
+    key: str
+    span: Span
+    lengths: list[int]
 
 
 class FeatureCache:
-    """Features of any number of audio files under one front-end.
+    """Features of any number of recordings under one front-end.
 
     Args:
         folder: Folder of all caches; this one gets a subfolder.
         front_end: Computes the rows.
 
     Attributes:
-        shape: (..., T), shape of a row; shorter utterances are zero-padded at the end.
+        shape: (..., T), shape of a row; what is shorter is zero-padded at the end.
     """
 
     def __init__(self, folder: Path, front_end: FrontEnd) -> None:
@@ -61,47 +89,46 @@ class FeatureCache:
         settings = {"layout": LAYOUT, **front_end.description()}
         self.folder = folder / "features" / digest(settings, 16)
         self._index_file = self.folder / "index.npz"
-        self._rows_file = self.folder / "rows.f32"
         self._settings = settings
-        self._row_bytes = 4 * int(np.prod(self.shape))
+        self._features = Rows(self.folder / "rows.f32", self.shape, np.float32)
+        # Mean and sum of squared deviations of each feature over a row's valid frames.
+        self._moments = Rows(self.folder / "moments.f64", (2, *self.shape[:-1]), np.float64)
+        self._spans: dict[str, Span] = {}
+        self._lengths: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._read_index()
 
-    def add(self, files: Sequence[tuple[str, Path]]) -> None:
-        """Compute and publish the rows of the files that the cache lacks.
-
-        Args:
-            files: Content hash and path of each file.
+    def add(self, pieces: Sequence[Piece]) -> None:
+        """Compute and publish the rows of the pieces that the cache lacks.
 
         Raises:
             UserError: The folder cannot be written, the disk is full, or a file can no longer be read.
         """
-        if not self._missing(files):
+        if not self._missing(pieces):
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._lock():
                 self._read_index()  # another process may have built meanwhile
-                if not self._row_of:  # an index whose rows were lost must not outlive the first new row
+                if not self._spans:  # an index whose rows were lost must not outlive the first new row
                     self._index_file.unlink(missing_ok=True)
-                missing = self._missing(files)
+                missing = self._missing(pieces)
                 self._refuse_full_disk(len(missing))
                 write_atomically(self.folder / "settings.json", json.dumps(self._settings, indent=2).encode())
                 self._append(missing)
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def rows(self, hashes: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return the row number of each content hash."""
-        return np.array([self._row_of[key] for key in hashes], dtype=np.int64)
+    def spans(self, keys: Sequence[str]) -> list[Span]:
+        """Return the rows of each key."""
+        return [self._spans[key] for key in keys]
 
-    def lengths(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Return the number of valid frames of each row, int64."""
-        return torch.from_numpy(self._index["lengths"][rows])
+    def lengths(self) -> Tensor:
+        """Return the number of valid frames of every row, int64."""
+        return torch.from_numpy(self._lengths)
 
-    def array(self) -> npt.NDArray[np.float32]:
-        """Map the rows into memory, read-only, shape (rows, ..., T)."""
-        count = len(self._row_of)
-        return np.memmap(self._rows_file, np.float32, mode="r", shape=(count, *self.shape))
+    def rows(self) -> Rows:
+        """Return the rows, of shape (..., T) each."""
+        return self._features
 
     def statistics(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each feature over the valid frames of some rows.
@@ -112,23 +139,33 @@ class FeatureCache:
         Returns:
             Two tensors of shape (..., 1), float32.
         """
-        counts = self._index["lengths"][rows].astype(np.float64).reshape(-1, *[1] * (len(self.shape) - 1))
-        means, squares = self._index["means"][rows], self._index["squares"][rows]
-        mean = (counts * means).sum(axis=0) / counts.sum()
-        variance = (squares + counts * (means - mean) ** 2).sum(axis=0) / counts.sum()
-        return torch.from_numpy(mean).float()[..., None], torch.from_numpy(np.sqrt(variance)).float()[..., None]
+        total, mean, squares = 0.0, np.zeros(self.shape[:-1]), np.zeros(self.shape[:-1])
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            moments = self._moments.read(some)  # (rows, 2, ...)
+            counts = self._lengths[some].astype(np.float64).reshape(-1, *[1] * mean.ndim)
+            count = counts.sum()
+            centre = (counts * moments[:, 0]).sum(axis=0) / count
+            within = (moments[:, 1] + counts * (moments[:, 0] - centre) ** 2).sum(axis=0)
+            apart = centre - mean
+            squares += within + apart**2 * total * count / (total + count)
+            mean += apart * count / (total + count)
+            total += count
+        sigma = np.sqrt(squares / total)
+        return torch.from_numpy(mean).float()[..., None], torch.from_numpy(sigma).float()[..., None]
 
-    def _missing(self, files: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
-        return [(key, path) for key, path in dict(files).items() if key not in self._row_of]
+    def _missing(self, pieces: Sequence[Piece]) -> list[Piece]:
+        return list({piece.key: piece for piece in pieces if piece.key not in self._spans}.values())
 
-    def _append(self, files: Sequence[tuple[str, Path]]) -> None:
-        built: list[_Entry] = []
+    def _append(self, pieces: Sequence[Piece]) -> None:
+        built: list[_Built] = []
         published = time.monotonic()
         self._forget_unpublished()
-        numbered = [(row, key, path) for row, (key, path) in enumerate(files, start=len(self._row_of))]
+        # How many rows a piece needs is known when it is computed, in one of several processes: each takes the next.
+        self._next_row = multiprocessing.Value("q", len(self._lengths))
         try:
-            for entry in in_parallel(self._build, numbered, "computing features"):
-                built.append(entry)
+            for piece in in_parallel(self._build, pieces, "computing features"):
+                built.append(piece)
                 if time.monotonic() - published > PUBLISH_EVERY_S:
                     self._publish(built)
                     built, published = [], time.monotonic()
@@ -136,48 +173,63 @@ class FeatureCache:
         except OSError:
             self._forget_unpublished()
             raise
+        finally:
+            self._features.close()
+            self._moments.close()
 
-    def _build(self, file: tuple[int, str, Path]) -> _Entry:
-        """Compute one row and write it to its place, in a process of its own; others do so at the same time."""
-        row, key, path = file
+    def _build(self, piece: Piece) -> _Built:
+        """Compute a piece's rows and write them to their place; other processes do so at the same time."""
         try:
-            valid = self.front_end(path)  # (..., valid frames)
+            segments = self.front_end.segments(piece.path, piece.change)
         except (OSError, DamagedAudio) as error:
-            raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
-        length = valid.shape[-1]
+            raise UserError(f"{piece.path} was sound when it was checked, and cannot be read now: {error}.") from error
+        with self._next_row.get_lock():
+            first = self._next_row.value
+            self._next_row.value += len(segments)
         features = np.zeros(self.shape, np.float32)
-        features[..., :length] = valid
-        with self._rows_file.open("r+b") as data:
-            data.seek(row * self._row_bytes)
-            data.write(features.tobytes())
-        double = valid.double()
-        mean = double.mean(dim=-1)
-        squares = (double - mean[..., None]).square().sum(dim=-1)
-        return _Entry(key, length, mean.numpy(), squares.numpy())
+        for row, valid in enumerate(segments, start=first):  # (..., valid frames)
+            length = valid.shape[-1]
+            features[..., :length] = valid
+            features[..., length:] = 0
+            self._features.write(row, features)
+            mean = valid.mean(dim=-1)
+            squares = (valid - mean[..., None]).square().sum(dim=-1)
+            self._moments.write(row, torch.stack([mean, squares]).double().numpy())
+        return _Built(piece.key, Span(first, len(segments)), [valid.shape[-1] for valid in segments])
 
     def _forget_unpublished(self) -> None:
-        with self._rows_file.open("ab") as data:
-            data.truncate(len(self._row_of) * self._row_bytes)
+        for rows in (self._features, self._moments):
+            rows.truncate(len(self._lengths))
 
-    def _publish(self, built: Sequence[_Entry]) -> None:
+    def _publish(self, built: Sequence[_Built]) -> None:
         if not built:
             return
-        new = dict(zip(("keys", "lengths", "means", "squares"), zip(*built, strict=True), strict=True))
-        index = {name: np.concatenate([old, np.asarray(new[name], old.dtype)]) for name, old in self._index.items()}
+        spans = self._spans | {piece.key: piece.span for piece in built}
+        # Rows of others that are computed at this moment may lie between: no span names them yet.
+        lengths = np.zeros(max(span.end for span in spans.values()), np.int64)
+        lengths[: len(self._lengths)] = self._lengths
+        for piece in built:
+            lengths[piece.span.first : piece.span.end] = piece.lengths
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **index)
+        np.savez(
+            content,
+            allow_pickle=False,
+            keys=np.array(list(spans), "S"),
+            spans=np.array(list(spans.values()), np.int64),
+            lengths=lengths,
+        )
         write_atomically(self._index_file, content.getvalue())
-        self._use_index(index)
+        self._spans, self._lengths = spans, lengths
 
     def _read_index(self) -> None:
-        nothing = np.zeros((0, *self.shape[:-1]))
-        index = {"keys": np.zeros(0, "U32"), "lengths": np.zeros(0, np.int64), "means": nothing, "squares": nothing}
+        self._spans, self._lengths = {}, np.zeros(0, np.int64)
         try:
             with np.load(self._index_file) as stored:
-                found = {name: stored[name] for name in index}
-            # Rows may be missing after a power failure, or where somebody deleted the large file only.
-            if self._rows_file.stat().st_size >= len(found["keys"]) * self._row_bytes:
-                index = found
+                keys, spans, lengths = (stored[name] for name in ("keys", "spans", "lengths"))
+            # Rows may be missing after a power failure, or where somebody deleted a large file only.
+            if all(rows.stored() >= len(lengths) for rows in (self._features, self._moments)):
+                named = zip(keys.tolist(), spans.tolist(), strict=True)
+                self._spans, self._lengths = {key.decode(): Span(*span) for key, span in named}, lengths
         except (FileNotFoundError, NotADirectoryError):
             pass  # nothing is built yet; a folder that cannot be written is reported when it is
         except (BadZipFile, EOFError, KeyError, ValueError):
@@ -187,11 +239,6 @@ class FeatureCache:
                 f"The feature cache {self._index_file} cannot be read: {error.strerror or error}. "
                 "Mend that, or put the cache elsewhere with --data.cache_dir."
             ) from error
-        self._use_index(index)
-
-    def _use_index(self, index: dict[str, npt.NDArray[Any]]) -> None:
-        self._index: dict[str, npt.NDArray[Any]] = index
-        self._row_of = {str(key): row for row, key in enumerate(index["keys"])}
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -207,7 +254,7 @@ class FeatureCache:
             lock.release()
 
     def _refuse_full_disk(self, rows: int) -> None:
-        needed, free = rows * self._row_bytes, shutil.disk_usage(self.folder).free
+        needed, free = rows * self._features.row_bytes, shutil.disk_usage(self.folder).free
         if needed + SPARE_BYTES > free:
             raise UserError(
                 f"The feature cache needs {needed / 2**20:.0f} MiB in {self.folder}, where {free / 2**20:.0f} MiB "

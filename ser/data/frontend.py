@@ -1,5 +1,6 @@
 """The whole way from an audio file to features: what a checkpoint carries, and what a cache is keyed by."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from torch import Tensor
 
 from ser.data.audio import read
 from ser.data.features import Features
-from ser.data.preprocess import Preprocess
+from ser.data.preprocess import Preprocess, Waveform
 from ser.errors import UserError
 from ser.recipe import describe
+
+Change = Callable[[Waveform, int], Waveform]  # of a waveform (N,) of so many Hz to one that may have another length
 
 
 class FrontEnd:
@@ -27,12 +30,20 @@ class FrontEnd:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape (..., T) that every utterance is padded to."""
+        """Shape (..., T) that every segment is padded to."""
         return self.features.shape(self.preprocess.samples(self.features.sample_rate_hz))
 
-    @torch.inference_mode()
     def __call__(self, path: Path) -> Tensor:
-        """Return the features of a file, shape (..., T) of its valid frames, without padding.
+        """Return the features of a file's first segment, which is all of an utterance that is not divided."""
+        return self.segments(path)[0]
+
+    @torch.inference_mode()
+    def segments(self, path: Path, change: Change | None = None) -> list[Tensor]:
+        """Return the features of a file's segments, of shape (..., T) of their valid frames, without padding.
+
+        Args:
+            path: Audio file.
+            change: What becomes of the waveform between cleaning and division: an augmentation.
 
         Raises:
             DamagedAudio: The file holds no usable recording.
@@ -41,11 +52,12 @@ class FrontEnd:
         rate = self.features.sample_rate_hz
         recording = read(path, rate)
         try:
-            waveform = self.preprocess(recording, rate)
+            waveform = self.preprocess.clean(recording, rate)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        features: Tensor = self.features(torch.from_numpy(waveform))
-        return features
+        if change is not None:
+            waveform = change(waveform, rate)
+        return [self.features(torch.from_numpy(piece)) for piece in self.preprocess.divide(waveform, rate)]
 
     def description(self) -> dict[str, Any]:
         """Return plain data that builds the same front-end again, as command-line options of a corpus."""

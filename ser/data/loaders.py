@@ -1,26 +1,34 @@
-"""Batches: fetched whole from the memory map, in an order that the seed and the epoch decide."""
+"""Batches: fetched whole, in an order that the seed and the epoch decide."""
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from audiomentations.core.transforms_interface import BaseWaveformTransform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from ser.data.augment import Seeded, seed_of
+from ser.data.frontend import FrontEnd
+from ser.data.items import Items
+from ser.data.rows import Rows
+
 UNKNOWN = -1  # target of an utterance whose emotion is not known
+
+Sampling = Literal["shuffle", "balanced"]
 
 
 class Batch(NamedTuple):
-    """A batch of utterances.
+    """A batch of segments; an utterance that is not divided is one.
 
     Attributes:
-        features: (B, ..., T), zero behind each utterance's end.
+        features: (B, ..., T), zero behind each segment's end.
         lengths: (B,) valid frames of each.
         targets: (B,) positions in the corpus's labels; ``UNKNOWN`` where the emotion is unknown.
-        positions: (B,) places in the corpus's list of utterances.
+        positions: (B,) the utterance of each: its place in the corpus's list. Those of one utterance are neighbours.
     """
 
     features: Tensor
@@ -30,43 +38,118 @@ class Batch(NamedTuple):
 
 
 class FeatureSet(Dataset[Batch]):
-    """Some utterances' features.
+    """Items whose features are in the cache.
 
     Args:
-        features: (rows, ..., T), memory-mapped.
-        rows: (N,) row of each utterance.
-        lengths: (N,) valid frames of each.
-        targets: N class numbers.
-        positions: N places in the corpus's list of utterances.
-        trim: Cut each batch behind its longest utterance instead of leaving all T frames.
+        rows: Features of all segments, (..., T) each.
+        lengths: Valid frames of all segments.
+        items: The N items.
+        targets: Class number of each item's utterance.
+        trim: Cut each batch behind its longest segment instead of leaving all T frames.
+    """
+
+    def __init__(self, rows: Rows, lengths: Tensor, items: Items, targets: Sequence[int], trim: bool = False) -> None:
+        self.rows = rows
+        self.lengths = lengths
+        self.items = items
+        self.targets = torch.tensor(list(targets))
+        self.positions = torch.from_numpy(items.positions)
+        self.trim = trim
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitems__(self, draws: list[int]) -> Batch:
+        """Fetch a whole batch at once; PyTorch's loader prefers this to one call per item."""
+        chosen = np.array(draws) % len(self)  # in whatever epoch
+        counts = torch.from_numpy(self.items.counts[chosen])
+        rows = self.items.rows(chosen)
+        lengths = self.lengths[rows]
+        features = self.rows.read(rows)  # (B, ..., T)
+        if self.trim:
+            features = np.ascontiguousarray(features[..., : int(lengths.max())])
+        targets, positions = (of[chosen].repeat_interleave(counts) for of in (self.targets, self.positions))
+        return Batch(torch.from_numpy(features), lengths, targets, positions)
+
+
+class OnlineSet(Dataset[Batch]):
+    """Utterances that are read and augmented anew whenever they are fetched.
+
+    Args:
+        front_end: Computes their features.
+        transforms: One after the other.
+        paths: Audio file of each.
+        targets: Class number of each.
+        positions: Place of each in the corpus's list.
+        trim: Cut each batch behind its longest segment instead of leaving all T frames.
     """
 
     def __init__(
         self,
-        features: npt.NDArray[np.float32],
-        rows: npt.NDArray[np.int64],
-        lengths: Tensor,
+        front_end: FrontEnd,
+        transforms: Sequence[BaseWaveformTransform],
+        paths: Sequence[Path],
         targets: Sequence[int],
         positions: Sequence[int],
         trim: bool = False,
     ) -> None:
-        self.features = features
-        self.rows = rows
-        self.lengths = lengths
+        self.front_end = front_end
+        self.transforms = tuple(transforms)
+        self.paths = paths
         self.targets = torch.tensor(list(targets))
         self.positions = torch.tensor(list(positions))
         self.trim = trim
+        self.seed = run_seed()
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.targets)
 
-    def __getitems__(self, batch: list[int]) -> Batch:
-        """Fetch a whole batch at once; PyTorch's loader prefers this to one call per item."""
-        lengths = self.lengths[batch]
-        rows = self.features[self.rows[batch]]  # (B, ..., T), read from the map
-        if self.trim:
-            rows = np.ascontiguousarray(rows[..., : int(lengths.max())])
-        return Batch(torch.from_numpy(rows), lengths, self.targets[batch], self.positions[batch])
+    def __getitems__(self, draws: list[int]) -> Batch:
+        """Read, augment and compute a whole batch."""
+        segments: list[Tensor] = []
+        chosen: list[int] = []
+        for draw in draws:
+            epoch, item = divmod(draw, len(self))
+            change = Seeded(self.transforms, seed_of(self.seed, epoch, int(self.positions[item])))
+            made = self.front_end.segments(self.paths[item], change)
+            segments += made
+            chosen += [item] * len(made)
+        lengths = torch.tensor([segment.shape[-1] for segment in segments])
+        *channels, longest = self.front_end.shape
+        features = torch.zeros(len(segments), *channels, int(lengths.max()) if self.trim else longest)
+        for row, segment in zip(features, segments, strict=True):
+            row[..., : segment.shape[-1]] = segment
+        return Batch(features, lengths, self.targets[chosen], self.positions[chosen])
+
+
+class Draws(DistributedSampler[int]):
+    """Draws training items for one process: numbers of items that, as they also tell the epoch, never come again.
+
+    Args:
+        dataset: N items, with their ``targets``; item i of epoch e is drawn as e N + i.
+        num_replicas: Processes that share the items.
+        rank: Of this process.
+        sampling: "shuffle" draws every item once; "balanced" as many items, every class as often as any other.
+    """
+
+    def __init__(
+        self, dataset: FeatureSet | OnlineSet, num_replicas: int, rank: int, sampling: Sampling = "shuffle"
+    ) -> None:
+        # The sampler adds the epoch: neighbouring seeds must not have each other's orders an epoch later.
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=100_003 * run_seed())
+        self.weights = None
+        if sampling == "balanced":
+            self.weights = 1.0 / dataset.targets.bincount().clamp_min(1)[dataset.targets]
+        self.items = len(dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        if self.weights is None:
+            drawn = list(super().__iter__())
+        else:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            everybody = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
+            drawn = everybody[self.rank :: self.num_replicas].tolist()
+        return (self.epoch * self.items + item for item in drawn)
 
 
 class EachOnce(DistributedSampler[int]):
@@ -81,16 +164,9 @@ class EachOnce(DistributedSampler[int]):
 
 
 def loader(
-    dataset: FeatureSet, batch_size: int, *, shuffle: bool, num_workers: int, rank: int, world_size: int
+    dataset: FeatureSet | OnlineSet, sampler: DistributedSampler[int], batch_size: int, num_workers: int
 ) -> DataLoader[Batch]:
-    """Return batches of one process's share of a set; shuffled ones follow the seed and the epoch alone."""
-    # The sampler adds the epoch: neighbouring seeds must not have each other's orders an epoch later.
-    seed = 100_003 * int(os.environ.get("PL_GLOBAL_SEED", 0))
-    sampler: DistributedSampler[int] = (
-        DistributedSampler(dataset, world_size, rank, shuffle=True, seed=seed)
-        if shuffle
-        else EachOnce(dataset, world_size, rank)
-    )
+    """Return batches of one process's share of a set."""
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -100,6 +176,11 @@ def loader(
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def run_seed() -> int:
+    """Return the seed that Lightning's ``seed_everything`` was called with; 0 if it was not."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def _as_it_is(batch: Any) -> Any:

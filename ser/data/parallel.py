@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ser.errors import UserError
 
-CHUNK = 8  # items that a worker is handed at once
+CHUNK = 32  # items that a worker is handed at once
 WORTH_A_WORKER = 100  # items; starting one for fewer takes longer than it saves
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import librosa
 import numpy as np
 import numpy.typing as npt
 
 from ser.errors import UserError
 
 Waveform = npt.NDArray[np.float32]
+HOP = 512  # of trimming, in samples: librosa's default, whatever the rate
+SILENT_POWER = 1e-10  # below it, librosa takes every level for the same
 WaveformNorm = Literal["none", "zscore", "rms", "peak", "signed_max"]
 
 
@@ -17,7 +18,7 @@ WaveformNorm = Literal["none", "zscore", "rms", "peak", "signed_max"]
 class Preprocess:
     """From a recording to the waveform that features see.
 
-    The order is: skip ``offset_s`` of the recording, trim, denoise; then normalise, cut to ``duration_s``, emphasise,
+    The order is: skip ``offset_s`` of the recording, trim, denoise; then normalise, emphasise, cut to ``duration_s``,
     pad. A level is therefore normalised by the whole utterance, whatever of it is kept.
 
     Args:
@@ -30,6 +31,9 @@ class Preprocess:
         waveform_norm: "zscore" to mean 0 and variance 1; "rms" divides by the root mean square; "peak" by the largest
             magnitude; "signed_max" by the largest sample, which is a slip of the program of paper 001: one that is
             smaller than the magnitude of the smallest leaves samples below -1.
+        segment_hop_s: Cut an utterance into segments of ``duration_s``, one every so many seconds until its end is
+            reached, instead of keeping its beginning only. A network is trained on segments; what it says of an
+            utterance is the mean of what it says of them. Null does not.
         pad_waveform: Pad with zeros to ``duration_s`` here, before the features. The zeros count as speech then, as
             in the papers that do so: every frame is valid, and silence enters the statistics.
     """
@@ -41,6 +45,7 @@ class Preprocess:
     wiener: bool = False
     waveform_norm: WaveformNorm = "none"
     pad_waveform: bool = False
+    segment_hop_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.duration_s <= 0:
@@ -49,6 +54,11 @@ class Preprocess:
             raise UserError(f"top_db is {self.top_db}; it must be positive, or null to keep silence.")
         if self.offset_s < 0:
             raise UserError(f"offset_s is {self.offset_s}; it must be a number of seconds, or 0 to skip nothing.")
+        if self.segment_hop_s is not None and not 0 < self.segment_hop_s <= self.duration_s:
+            raise UserError(
+                f"segment_hop_s is {self.segment_hop_s}; it must be over 0 and at most duration_s = {self.duration_s}, "
+                "or null to keep one piece of each utterance."
+            )
         if self.waveform_norm not in (names := get_args(WaveformNorm)):
             raise UserError(f"waveform_norm is {self.waveform_norm!r}; choose one of {', '.join(names)}.")
 
@@ -57,22 +67,22 @@ class Preprocess:
         return round(self.duration_s * sample_rate_hz)
 
     def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
-        """Preprocess one waveform.
+        """Return what is kept of a recording, or its first segment: see :meth:`clean` and :meth:`divide`."""
+        return self.divide(self.clean(waveform, sample_rate_hz), sample_rate_hz)[0]
+
+    def clean(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
+        """Skip, trim and denoise: what comes before an utterance is augmented or divided.
 
         Args:
             waveform: Mono samples, shape (N,).
             sample_rate_hz: Of the waveform.
 
         Returns:
-            Shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
+            Shape (M,), 1 <= M <= N.
 
         Raises:
             UserError: The recording ends before ``offset_s``.
         """
-        return self.fix_length(self.clean(waveform, sample_rate_hz), sample_rate_hz)
-
-    def clean(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
-        """Skip, trim and denoise: what comes before an utterance is changed or divided, (N,) to (M,), 1 <= M <= N."""
         skipped = round(self.offset_s * sample_rate_hz)
         if skipped >= len(waveform):
             raise UserError(
@@ -81,18 +91,50 @@ class Preprocess:
             )
         waveform = waveform[skipped:]
         if self.top_db is not None:
-            waveform, _ = librosa.effects.trim(waveform, top_db=self.top_db)
+            waveform = trim(waveform, self.top_db)
         return denoise(waveform) if self.wiener else waveform
 
-    def fix_length(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
-        """Normalise, cut, emphasise and pad, (N,) to (M,), 1 <= M <= ``samples(sample_rate_hz)``."""
+    def divide(self, waveform: Waveform, sample_rate_hz: int) -> list[Waveform]:
+        """Normalise, emphasise, cut and pad.
+
+        Args:
+            waveform: What :meth:`clean` returned, shape (N,).
+            sample_rate_hz: Of the waveform.
+
+        Returns:
+            The segments, or the one piece that is kept, of shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
+        """
         longest = self.samples(sample_rate_hz)
-        waveform = normalise(waveform, self.waveform_norm)[:longest]
+        if self.segment_hop_s is None and self.waveform_norm == "none":
+            waveform = waveform[:longest]  # nothing that follows looks beyond
+        waveform = normalise(waveform, self.waveform_norm)
         if self.pre_emphasis:
             waveform = np.append(waveform[:1], waveform[1:] - np.float32(self.pre_emphasis) * waveform[:-1])
+        starts = [0]
+        if self.segment_hop_s is not None:
+            # One more as long as the last does not reach the end.
+            starts += range(hop := round(self.segment_hop_s * sample_rate_hz), len(waveform) - longest + hop, hop)
+        pieces = [waveform[start : start + longest] for start in starts]
         if self.pad_waveform:
-            waveform = np.pad(waveform, (0, longest - len(waveform)))
-        return waveform
+            pieces = [np.pad(piece, (0, longest - len(piece))) for piece in pieces]
+        return pieces
+
+
+def trim(waveform: Waveform, top_db: float) -> Waveform:
+    """Cut silence off both ends, (N,) to (M,), 1 <= M <= N, exactly as ``librosa.effects.trim`` does.
+
+    Silent are frames of 2048 samples, one every 512, whose power is ``top_db`` under that of the loudest, or less.
+    librosa squares every sample four times, once for each frame that it is in, and takes as long as all the rest of
+    preprocessing together; this adds up the power of every 512 samples once.
+    """
+    hops = 1 + len(waveform) // HOP  # centred frames
+    power = np.zeros((hops + 3) * HOP, np.float32)  # two hops of silence before, and what the last frame lacks
+    np.square(waveform, out=power[2 * HOP : 2 * HOP + len(waveform)])
+    by_hop = power.reshape(-1, HOP).sum(axis=1, dtype=np.float64)
+    frames = np.lib.stride_tricks.sliding_window_view(by_hop, 4).sum(axis=1) / (4 * HOP)  # (hops,), mean power
+    level = np.maximum(frames, SILENT_POWER)
+    loud = np.flatnonzero(10 * np.log10(level / level.max()) > -top_db)
+    return waveform[loud[0] * HOP : min(len(waveform), (loud[-1] + 1) * HOP)]
 
 
 def denoise(waveform: Waveform) -> Waveform:

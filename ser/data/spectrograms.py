@@ -107,11 +107,12 @@ def delta(sequence: Tensor, reach: int = 2) -> Tensor:
     """
     length = sequence.shape[-1]
     padded = F.pad(sequence, (reach, reach), mode="replicate")
-    slope = torch.zeros_like(sequence)
-    for n in range(1, reach + 1):
-        ahead, behind = (padded[..., start : start + length] for start in (reach + n, reach - n))
-        slope.add_(ahead - behind, alpha=n)
-    return slope / (2 * sum(n * n for n in range(1, reach + 1)))
+    slope = padded[..., reach + 1 :][..., :length] - padded[..., reach - 1 :][..., :length]
+    for n in range(2, reach + 1):
+        slope.add_(padded[..., reach + n :][..., :length], alpha=n).sub_(
+            padded[..., reach - n :][..., :length], alpha=n
+        )
+    return slope.div_(2 * sum(n * n for n in range(1, reach + 1)))
 
 
 def with_deltas(static: Tensor, order: int) -> list[Tensor]:

@@ -1,0 +1,136 @@
+"""Augmentation of training utterances' waveforms, by the transforms of audiomentations."""
+
+import hashlib
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from audiomentations.core.transforms_interface import BaseWaveformTransform
+
+from ser.data.preprocess import Waveform
+from ser.errors import UserError
+from ser.recipe import describe, digest
+
+_ONE_AT_A_TIME = threading.Lock()  # audiomentations draws from the process's own random numbers
+
+
+class PeakNoise(BaseWaveformTransform):  # type: ignore[misc]  # audiomentations has no types
+    """White noise in proportion to the waveform's peak: x + a N(0, 1), a = ``max_share`` U(0, 1) max |x|.
+
+    The common recipe of which paper 004 names the "threshold value" 0.1 (Yadav et al., augmentation).
+
+    Args:
+        max_share: Largest standard deviation of the noise, as a share of the largest magnitude.
+        p: Probability of applying it.
+    """
+
+    def __init__(self, max_share: float = 0.1, p: float = 0.5) -> None:
+        super().__init__(p)
+        if max_share <= 0:
+            raise UserError(f"max_share is {max_share}; it must be a positive share of the peak, such as 0.1.")
+        self.max_share = max_share
+
+    def randomize_parameters(self, samples: Waveform, sample_rate: int) -> None:
+        """Draw a, which scales the noise."""
+        super().randomize_parameters(samples, sample_rate)
+        if self.parameters["should_apply"]:
+            self.parameters["scale"] = self.max_share * random.random() * float(np.abs(samples).max())
+
+    def apply(self, samples: Waveform, sample_rate: int) -> Waveform:
+        """Add the noise, (N,) to (N,)."""
+        noise = np.random.standard_normal(samples.shape).astype(np.float32)
+        return samples + np.float32(self.parameters["scale"]) * noise
+
+
+class Augment:
+    """What is done to the waveforms of training utterances, after cleaning and before they are cut to length.
+
+    Validation and test utterances are never changed.
+
+    Args:
+        copies: Each transform makes one fixed copy of every training utterance, which is cached; the training set
+            grows by as many times. Random choices follow from the recording's content.
+        online: Transforms, one after the other, of every training utterance whenever it is fetched, which then takes
+            the place of the original. Random choices follow from the run's seed, the epoch and the utterance, whatever
+            the number of workers and devices.
+
+    Raises:
+        UserError: Both are given, or a copy may come out unchanged.
+    """
+
+    def __init__(
+        self,
+        copies: Sequence[BaseWaveformTransform] | None = None,
+        online: Sequence[BaseWaveformTransform] | None = None,
+    ) -> None:
+        self.copies = list(copies or [])
+        self.online = list(online or [])
+        if self.copies and self.online:
+            raise UserError("augment has copies and online transforms; give one of them.")
+        unsure = [type(transform).__name__ for transform in self.copies if transform.p < 1]
+        if unsure:
+            raise UserError(
+                f"augment.copies: {', '.join(unsure)} would leave some copies as the original is, with probability "
+                "1 - p; give p: 1.0."
+            )
+
+    def changes(self, content: str) -> dict[str, "Seeded"]:
+        """Return the fixed copies of a recording.
+
+        Args:
+            content: Hash of the recording.
+
+        Returns:
+            For every copy its key, and what makes it.
+        """
+        return {f"{content}-{name}": Seeded((t,), seed_of(content, name)) for name, t in self._named_copies()}
+
+    def _named_copies(self) -> Iterator[tuple[str, BaseWaveformTransform]]:
+        times = Counter[str]()  # the same transform may be given twice, for two draws
+        for transform in self.copies:
+            name = digest(transform)
+            yield (f"{name}-{times[name]}" if times[name] else name), transform
+            times[name] += 1
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """Random transforms, one after the other, made a function: of equal waveforms they make equal ones.
+
+    Attributes:
+        transforms: From audiomentations.
+        seed: 32 bits.
+    """
+
+    transforms: tuple[BaseWaveformTransform, ...]
+    seed: int
+
+    def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
+        """Change a waveform, (N,) to (M,), M >= 1."""
+        with _ONE_AT_A_TIME, _seeded(self.seed):
+            for transform in self.transforms:
+                waveform = transform(waveform, sample_rate_hz)
+        return np.ascontiguousarray(waveform, np.float32)
+
+
+def seed_of(*parts: Any) -> int:
+    """Hash plain values to 32 bits."""
+    return int.from_bytes(hashlib.sha256(repr(describe(parts)).encode()).digest()[:4], "little")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed what audiomentations draws from, and leave it as it was."""
+    plain, numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(numpy)

@@ -1,0 +1,86 @@
+"""From utterances to what loaders fetch: cached rows of their segments and copies, or features computed anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ser.data.augment import Augment
+from ser.data.cache import FeatureCache, Piece
+from ser.data.frontend import FrontEnd
+from ser.data.items import Items
+from ser.data.loaders import UNKNOWN, FeatureSet, OnlineSet
+from ser.data.splits import Utterance
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Features of a list of utterances.
+
+    Args:
+        table: The utterances.
+        contents: Hash of each one's recording.
+        labels: Names of the classes.
+        front_end: Computes features.
+        cache_dir: Folder of all caches.
+        augment: What is done to those that are trained on.
+    """
+
+    table: Sequence[Utterance]
+    contents: Sequence[str]
+    labels: Sequence[str]
+    front_end: FrontEnd
+    cache_dir: Path
+    augment: Augment
+
+    def fill(self, trained: Sequence[int] = ()) -> None:
+        """Compute what the cache lacks: every utterance, and the augmented copies of those that are trained on."""
+        copied = set(trained)
+        self.cache.add([piece for i in range(len(self.table)) for piece in self._pieces(i, copies=i in copied)])
+
+    def items(self, positions: Sequence[int], *, training: bool) -> Items:
+        """Return what is drawn or gone through.
+
+        Args:
+            positions: Utterances.
+            training: Every segment of every utterance and of its copies is an item. Otherwise every utterance is, with
+                all of its segments and without copies.
+        """
+        found = []
+        for i in positions:
+            for copy, span in enumerate(self.cache.spans([piece.key for piece in self._pieces(i, copies=training)])):
+                if training:
+                    found += [(i, span.first + segment, 1, copy) for segment in range(span.number)]
+                else:
+                    found.append((i, span.first, span.number, copy))
+        return Items(*np.array(found, np.int64).reshape(-1, 4).T)
+
+    def stored(self, items: Items, *, trim: bool) -> FeatureSet:
+        """Return items' features, from the cache."""
+        return FeatureSet(self.cache.rows(), self.cache.lengths(), items, self._targets(items.positions.tolist()), trim)
+
+    def online(self, positions: Sequence[int], *, trim: bool) -> OnlineSet:
+        """Return utterances' features, augmented anew every time."""
+        paths = [self.table[i].path for i in positions]
+        return OnlineSet(self.front_end, self.augment.online, paths, self._targets(positions), positions, trim)
+
+    def statistics(self, items: Items) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each feature over the items' valid frames, of shape (..., 1)."""
+        return self.cache.statistics(items.rows())
+
+    @cached_property
+    def cache(self) -> FeatureCache:
+        """Features of these and of any other recordings."""
+        return FeatureCache(self.cache_dir, self.front_end)
+
+    def _pieces(self, position: int, *, copies: bool) -> list[Piece]:
+        content, path = self.contents[position], self.table[position].path
+        changes = self.augment.changes(content) if copies else {}
+        return [Piece(content, path), *(Piece(key, path, change) for key, change in changes.items())]
+
+    def _targets(self, positions: Sequence[int]) -> list[int]:
+        target_of = {label: target for target, label in enumerate(self.labels)}
+        return [target_of.get(self.table[i].emotion, UNKNOWN) for i in positions]

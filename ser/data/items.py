@@ -1,0 +1,58 @@
+"""Items: what training draws and evaluation goes through, and the rows of the cache that each has."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ser.data.splits import Side, Split
+from ser.errors import UserError
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Items(NamedTuple):
+    """N items of one or more consecutive rows of the cache each.
+
+    Attributes:
+        positions: (N,) the utterance of each: its place in the corpus's list.
+        firsts: (N,) first row.
+        counts: (N,) number of rows.
+        copies: (N,) 0 for an utterance as it was recorded, otherwise the number of its augmented copy, from 1.
+    """
+
+    positions: IntArray
+    firsts: IntArray
+    counts: IntArray
+    copies: IntArray
+
+    def rows(self, chosen: IntArray | slice = slice(None)) -> IntArray:
+        """Return the rows of some items, in their order."""
+        firsts, counts = self.firsts[chosen], self.counts[chosen]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows: IntArray = np.repeat(firsts, counts) + within
+        return rows
+
+
+def refuse_stray_rows(items: Mapping[Side, Items], split: Split) -> None:
+    """Hold what loaders fetch against the split: the last step of the leakage audit.
+
+    Copies and segments belong to the side of their source, and nothing but training holds copies.
+
+    Args:
+        items: Of every side.
+        split: Utterances of every side.
+
+    Raises:
+        UserError: Something of one side is on another.
+    """
+    for side, held in items.items():
+        strays = set(held.positions.tolist()) - set(split.side(side))
+        if strays:
+            raise UserError(f"{side} holds copies or segments of {len(strays)} utterances of another side.")
+        if side != "train" and held.copies.any():
+            raise UserError(f"{side} holds {int((held.copies > 0).sum())} augmented copies; only train may.")
+        shared = np.intersect1d(held.rows(), items["train"].rows()) if side != "train" else ()
+        if len(shared):
+            raise UserError(f"{side} and train share {len(shared)} rows of the feature cache.")
