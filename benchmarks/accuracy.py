@@ -1,0 +1,175 @@
+"""The table of accuracies: every system on one corpus, speaker-independent, one fold after the other.
+
+    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--minutes 60]
+
+Every fold of every config in ``configs/`` is a ``ser fit`` of its own, on EMO-DB's anger, neutral, happiness and
+sadness under the config's own early stopping. Interrupted, the same command goes on where it was: a fit that was under
+way from its last checkpoint, and rows that are in the table with the same config are not measured again. ``--minutes``
+ends a fit that takes longer, which its row then says. Rows go to ``accuracy_emodb.csv`` beside this file; the Markdown
+table that is made of them, to ``docs/accuracy.md``.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ser.evaluation.scores import uar, wa
+from ser.evaluation.statistics import mean_and_std, recall_interval, score_interval
+from ser.runs import StoredRun, read_run, table_as_csv
+from ser.storage import write_atomically
+
+REPOSITORY = Path(__file__).parents[1]
+TABLE = Path(__file__).with_name("accuracy_emodb.csv")
+PAGE = REPOSITORY / "docs" / "accuracy.md"
+PREFACE = """# Accuracies, as measured
+
+Written by `benchmarks/accuracy.py` from `benchmarks/accuracy_emodb.csv`, where every fold has a row: EMO-DB's anger,
+neutral, happiness and sadness (339 utterances), leave one speaker out with the checkpoint chosen on another speaker,
+seed 1, the configs as they are, on the CPU. The interval of a single fold is Wilson's of each recall, joined, and says
+nothing of other speakers; that of several folds is over speakers, and \\* marks one over too few. "(time)" marks fits
+that the benchmark's limit ended. A fold has 30 to 60 utterances: ten points between two systems' single folds mean
+nothing.
+
+"""
+EMOTIONS = "[anger,neutral,happiness,sadness]"
+COLUMNS = [
+    *("system", "fold", "tests", "seed", "n", "uar", "wa", "macro_f1", "epochs", "best_epoch", "seconds_per_epoch"),
+    *("parameters", "capped", "protocol", "fingerprint", "config", "confusion"),
+]
+
+
+def main() -> None:
+    """Measure what the table lacks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder of EMO-DB")
+    parser.add_argument("--systems", nargs="*", help="names of configs; all by default")
+    parser.add_argument("--folds", type=int, nargs="*", default=[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60, help="longest time of a fit")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
+    parser.add_argument("--accelerator", default="auto")
+    options = parser.parse_args()
+    systems = options.systems or sorted(path.stem for path in (REPOSITORY / "configs").glob("*.yaml"))
+    for fold in options.folds:
+        for system in systems:
+            key = {"system": system, "fold": str(fold), "seed": str(options.seed), "config": config_hash(system)}
+            if any(all(row[name] == value for name, value in key.items()) for row in read_table()):
+                continue
+            run = fit(system, fold, options)
+            if run is not None:
+                add(row_of(run, key))
+    write_page()
+
+
+def fit(system: str, fold: int, options: argparse.Namespace) -> StoredRun | None:
+    """Fit and test one fold, or go on with it; None if that fails."""
+    experiment = f"accuracy-{system}-{config_hash(system)}"
+    hours, minutes = divmod(options.minutes, 60)
+    arguments = {
+        "--config": REPOSITORY / "configs" / f"{system}.yaml",
+        "--data": "EmoDB",
+        "--data.root": options.root,
+        "--data.emotions": EMOTIONS,
+        "--data.fold": fold,
+        "--seed_everything": options.seed,
+        "--trainer.logger": "false",
+        "--trainer.accelerator": options.accelerator,
+        "--trainer.max_time": f"00:{int(hours):02}:{int(minutes):02}:{round(minutes % 1 * 60):02}",
+        "--run.root": options.runs,
+        "--run.experiment": experiment,
+        "--ckpt_path": "last",
+    }
+    command = [sys.executable, "-m", "ser", "fit", *(str(part) for pair in arguments.items() for part in pair)]
+    print(f"== {system}, fold {fold}", flush=True)
+    folder = options.runs / experiment / f"fold{fold}-seed{options.seed}"
+    if not (folder / "predictions.csv").exists() and subprocess.run(command, check=False).returncode:
+        print(f"{system}, fold {fold}: the fit failed; the others go on.", file=sys.stderr)
+        return None
+    return read_run(folder)
+
+
+def row_of(run: StoredRun, key: dict[str, str]) -> dict[str, str]:
+    """Return what the table says of a run."""
+    scores, fitted, early = run.test.scores(), run.metrics["fit"], run.config["early_stopping"]
+    best = max(range(len(run.history)), key=lambda epoch: run.history[epoch]["val/uar"] or 0.0)
+    stopped = (
+        fitted["epochs"] - 1 - best >= early["patience"] or fitted["epochs"] >= run.config["trainer"]["max_epochs"]
+    )
+    return key | {
+        "tests": run.protocol["tests"],
+        "n": str(scores["utterances"]),
+        **{name: f"{scores[name]:.4f}" for name in ("uar", "wa", "macro_f1")},
+        "epochs": str(fitted["epochs"]),
+        "best_epoch": str(run.metrics["val"]["best_epoch"] + 1),
+        "seconds_per_epoch": f"{fitted['seconds_per_epoch']:.1f}",
+        "parameters": str(fitted["trainable_parameters"]),
+        "capped": "" if stopped else "time",
+        "protocol": run.protocol["protocol"]["class_path"].rsplit(".")[-1],
+        "fingerprint": run.fingerprint,
+        "confusion": json.dumps(scores["confusion"]),
+    }
+
+
+def config_hash(system: str) -> str:
+    """Name the state of a config: what was measured with another is measured again."""
+    return hashlib.sha256((REPOSITORY / "configs" / f"{system}.yaml").read_bytes()).hexdigest()[:8]
+
+
+def read_table() -> list[dict[str, str]]:
+    """Return the rows measured so far."""
+    if not TABLE.exists():
+        return []
+    with TABLE.open() as file:
+        return list(csv.DictReader(file))
+
+
+def add(row: dict[str, str]) -> None:
+    """Add a row to the table, in place of one of the same system, fold and seed."""
+    same = ("system", "fold", "seed")
+    rows = [old for old in read_table() if any(old[name] != row[name] for name in same)]
+    rows = sorted([*rows, row], key=lambda r: (r["system"], int(r["fold"]), int(r["seed"])))
+    write_atomically(TABLE, table_as_csv(COLUMNS, [[r[name] for name in COLUMNS] for r in rows]))
+    write_page()
+
+
+def write_page() -> None:
+    """Make the Markdown table."""
+    by_system = defaultdict(list)
+    for row in read_table():
+        by_system[row["system"]].append(row)
+    header = "System|Parameters|Folds|UAR: mean of folds|UAR: pooled, 95 % interval|WA: pooled|Epochs|Seconds per epoch"
+    lines = [f"|{header}|", f"|---|{'---:|' * header.count('|')}"]
+    for system, rows in sorted(by_system.items(), key=lambda item: (-len(item[1]), item[0])):
+        confusions = np.array([json.loads(row["confusion"]) for row in rows])  # (folds, K, K), a speaker each
+        pooled = confusions.sum(axis=0)
+        folds = ", ".join(row["fold"] for row in rows) if len(rows) < 10 else f"all {len(rows)}"
+        mean, deviation = mean_and_std([float(row["uar"]) for row in rows])
+        interval = recall_interval(pooled) if len(rows) == 1 else score_interval(confusions)
+        spread = f" ± {deviation:.1%}" if len(rows) > 1 else ""
+        capped = "".join(sorted({" (time)" for row in rows if row["capped"]}))
+        epochs = sorted(int(row["epochs"]) for row in rows)
+        seconds = sorted(float(row["seconds_per_epoch"]) for row in rows)
+        cells = (
+            f"`{system}`",
+            f"{int(rows[0]['parameters']):,}",
+            folds,
+            f"{mean:.1%}{spread}",
+            f"{uar(pooled):.1%} {interval}",
+            f"{wa(pooled):.1%}, n = {pooled.sum()}",
+            (f"{epochs[0]}–{epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}") + capped,
+            f"{seconds[0]:.1f}–{seconds[-1]:.1f}" if len(seconds) > 1 else f"{seconds[0]:.1f}",
+        )
+        lines.append(f"|{'|'.join(cells)}|")
+    PAGE.parent.mkdir(exist_ok=True)
+    write_atomically(PAGE, (PREFACE + "\n".join(lines) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
