@@ -14,11 +14,22 @@ VERBS = {
     "validate": "score a checkpoint on the validation speaker",
     "test": "score a checkpoint on the test speaker",
     "predict": "recognise the emotion of recordings with a checkpoint",
+    "crossval": "fit every fold of a protocol, and say what they show together",
+    "sweep": "search settings by their validation UAR, as a W&B sweep file says",
+    "compare": "hold systems against each other that were tested on the same utterances",
+    "report": "show runs and experiments in one HTML page that opens without a network",
     "data": "describe what a fit would see: utterances, speakers, files, splits and leaks",
     "cache": "list the caches of features, and remove old ones",
 }
 # Verbs of our own, by the module whose run() takes them; all others are Lightning's.
-MODULES = {"data": "ser.describe_data", "cache": "ser.manage_cache"}
+MODULES = {
+    "crossval": "ser.evaluation.crossval",
+    "sweep": "ser.sweep",
+    "compare": "ser.evaluation.compare",
+    "report": "ser.evaluation.report",
+    "data": "ser.describe_data",
+    "cache": "ser.manage_cache",
+}
 
 HELP = f"""usage: ser VERB [options]
 
@@ -34,6 +45,9 @@ options:
 examples:
   ser fit --config configs/cornn.yaml
   ser fit --config configs/cornn.yaml --data EmoDB --data.root DIR --data.fold 3
+  ser crossval --config configs/cornn.yaml --data EmoDB --data.root DIR --seeds 5
+  ser sweep sweeps/cornn.yaml --count 20 -- --data EmoDB --data.root DIR
+  ser report runs/cornn-emodb --output report.html
   ser data --data EmoDB --data.root DIR --data.protocol SpeakerKFold
   ser predict --ckpt_path runs/cornn-emodb/fold3-seed1/checkpoints/best.ckpt --data AudioFolder --data.root DIR
 """

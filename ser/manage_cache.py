@@ -5,20 +5,16 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import platformdirs
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ser.arguments import ArgumentParser
 from ser.data.caches import StoredCache, stored_caches
 from ser.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"ser cache: {message}; see ser cache --help.")
 
 
 def run(args: Sequence[str]) -> None:
@@ -30,11 +26,10 @@ def run(args: Sequence[str]) -> None:
     Raises:
         UserError: Bad input.
     """
-    parser = _Parser(
-        prog="ser cache",
-        allow_abbrev=False,
-        description="List the caches of features, the one used last first; or remove some. A removed cache is built "
-        "again when a run needs it.",
+    parser = ArgumentParser(
+        "cache",
+        "List the caches of features, the one used last first; or remove some. A removed cache is built again when a "
+        "run needs it.",
     )
     parser.add_argument(
         "--cache_dir", type=Path, help="the cache folder, as in --data.cache_dir; the user's if left out"

@@ -62,12 +62,16 @@ class RunFolder:
     @cached_property
     def last_checkpoint(self) -> Path | None:
         """The last checkpoint of the newest run of this name, if there is any."""
+        checkpoint = self.newest / "checkpoints" / "last.ckpt" if self.newest else None
+        return checkpoint if checkpoint and checkpoint.exists() else None
+
+    @property
+    def newest(self) -> Path | None:
+        """The newest run of this name, if there is any."""
         named = re.compile(rf"{re.escape(self.name)}(-\d+)?")  # a number is added to a name that is taken
         folders = self.experiment.iterdir() if self.experiment.is_dir() else ()
         runs = [folder for folder in folders if named.fullmatch(folder.name)]
-        newest = max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
-        checkpoint = newest / "checkpoints" / "last.ckpt" if newest else None
-        return checkpoint if checkpoint and checkpoint.exists() else None
+        return max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
 
     @property
     def reserved(self) -> bool:
@@ -254,6 +258,23 @@ def read_run(path: Path) -> StoredRun:
         )
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"The run {path} is damaged ({type(error).__name__}: {error}); run it again.") from error
+
+
+def find_runs(path: Path) -> list[StoredRun]:
+    """Read a run, or the finished runs of ``ser fit`` in an experiment's folder, by name.
+
+    Raises:
+        UserError: The folder is neither, or holds no finished run, or one that is damaged.
+    """
+    if not path.is_dir():
+        raise UserError(f"There is no folder {path}; give a run, or an experiment's folder of runs (runs/EXPERIMENT).")
+    fits = sorted(child for child in path.iterdir() if (child / "history.csv").exists())
+    if (path / "protocol.json").exists() or not fits:
+        return [read_run(path)]
+    finished = [fit for fit in fits if (fit / "predictions.csv").exists()]
+    if not finished:
+        raise UserError(f"None of the {len(fits)} runs in {path} is finished; go on with one (--ckpt_path last).")
+    return [read_run(fit) for fit in finished]
 
 
 def _read_evaluation(path: Path, labels: Sequence[str]) -> Evaluation:

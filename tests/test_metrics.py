@@ -73,50 +73,6 @@ def test_scores_of_any_precision(dtype):
     assert metric.compute().item() == pytest.approx((2 / 3 + 2 / 3) / 2)
 
 
-# -- published matrices --
-
-
-def test_confusion_of_cornn_averages_to_its_63_percent_and_not_to_the_headline():
-    # Rows and columns angry, sad, happy, neutral, in percent; each row as of 10,000 utterances.
-    percent = [
-        [78.69, 1.37, 10.31, 9.62],
-        [4.61, 82.07, 4.44, 8.88],
-        [21.83, 8.45, 49.65, 20.07],
-        [17.47, 17.93, 22.20, 42.40],
-    ]
-    confusion = (torch.tensor(percent) * 100).round().long()
-    assert 100 * uar(confusion).item() == pytest.approx(63.20, abs=0.02)
-    assert 100 * macro_recall_of_acrnn().item() == pytest.approx(62.82, abs=0.02)
-
-
-def macro_recall_of_acrnn():
-    return uar(published([10_000] * 4, [70.47, 84.32, 29.95, 66.52]))
-
-
-def published(supports, recalls_percent):
-    """Return a confusion matrix of these supports and recalls; all errors go to the next class."""
-    confusion = torch.zeros(len(supports), len(supports), dtype=torch.long)
-    for row, (support, recall) in enumerate(zip(supports, recalls_percent, strict=True)):
-        confusion[row, row] = round(support * recall / 100)
-        confusion[row, (row + 1) % len(supports)] = support - confusion[row, row]
-    return confusion
-
-
-@pytest.mark.parametrize(
-    ("supports", "recalls_percent", "accuracy", "average"),
-    [
-        ([37, 36, 41, 41, 40, 24, 34, 35], [94.59, 91.67, 75.61, 80.49, 67.50, 70.83, 70.59, 85.71], 79.86, 79.62),
-        ([37, 36, 41, 41, 40, 24, 34, 35], [97.30, 88.89, 95.12, 70.73, 82.50, 75.00, 85.29, 88.57], 85.76, 85.43),
-        ([34, 10, 10, 12, 13, 17, 11], [85.29, 80, 80, 91.67, 61.54, 82.35, 100], 83.18, 82.98),
-        ([34, 10, 10, 12, 13, 17, 11], [97.06, 90, 100, 83.33, 76.92, 88.24, 100], 91.59, 90.79),
-    ],
-)
-def test_scores_of_the_published_matrices_of_crnn_mlflb(supports, recalls_percent, accuracy, average):
-    confusion = published(supports, recalls_percent)
-    assert 100 * wa(confusion).item() == pytest.approx(accuracy, abs=0.005)
-    assert 100 * uar(confusion).item() == pytest.approx(average, abs=0.006)
-
-
 # -- several processes --
 
 

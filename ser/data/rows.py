@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-RESIDENT_BYTES = 256 * 2**20  # of the file that this process keeps mapped in memory, at most
+RESIDENT_BYTES = 64 * 2**20  # of the file that this process keeps mapped, at most
 
 
 class Rows:

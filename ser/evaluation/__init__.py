@@ -1,0 +1,1 @@
+"""What the scores of finished runs are worth: reads run folders and nothing else."""

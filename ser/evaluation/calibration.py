@@ -1,0 +1,140 @@
+"""Whether a network is as often right as it says: calibration, temperature, and what refusing the unsure brings.
+
+The confidence of an answer is the probability of the class that is recognised.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from ser.evaluation.scores import FloatArray, IntArray, uar, wa
+from ser.runs import Evaluation, StoredRun
+
+BINS = 10
+TEMPERATURES = (0.05, 20.0)  # beyond, answers are certain or even
+LEAST = float(np.finfo(np.float32).smallest_subnormal)  # what a probability of 0 in a network's float32 may have been
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Accuracy against confidence, over M bins of equal width that hold an answer.
+
+    Attributes:
+        confidence: (M,) mean confidence of the bin's answers.
+        accuracy: (M,) share of them that are right.
+        count: (M,) their number.
+    """
+
+    confidence: FloatArray
+    accuracy: FloatArray
+    count: IntArray
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance of accuracy and confidence over all answers, in [0, 1].
+
+        Source: C. Guo et al., "On calibration of modern neural networks", 2017, eq. 3.
+        """
+        return float(np.average(np.abs(self.accuracy - self.confidence), weights=self.count))
+
+
+@dataclass(frozen=True)
+class Selective:
+    """Scores when the least certain answers are refused, from the most certain alone to all, over M thresholds.
+
+    Attributes:
+        threshold: (M,) least confidence that is accepted, falling.
+        coverage: (M,) share of utterances that are answered, rising to 1.
+        wa: (M,) accuracy of the answers.
+        uar: (M,) their unweighted average recall, over the classes that occur among them.
+    """
+
+    threshold: FloatArray
+    coverage: FloatArray
+    wa: FloatArray
+    uar: FloatArray
+
+
+def reliability(probabilities: FloatArray, targets: IntArray, bins: int = BINS) -> Reliability:
+    """Return accuracy against confidence.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N,) class numbers.
+        bins: Number of bins of equal width between 0 and 1; one that is empty is left out.
+    """
+    confidence, right = _answers(probabilities, targets)
+    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)  # (N,)
+    count = np.bincount(number, minlength=bins)
+    filled = count > 0
+    sums = [np.bincount(number, weights=values, minlength=bins)[filled] for values in (confidence, right)]
+    return Reliability(sums[0] / count[filled], sums[1] / count[filled], count[filled])
+
+
+def selective(probabilities: FloatArray, targets: IntArray) -> Selective:
+    """Return scores when the least certain answers are refused; answers of equal confidence are refused together.
+
+    Args:
+        probabilities: (N, K).
+        targets: (N,) class numbers.
+    """
+    confidence, _ = _answers(probabilities, targets)
+    order = np.argsort(-confidence)
+    answers, classes = probabilities.shape
+    cells = targets[order] * classes + probabilities.argmax(axis=1)[order]
+    counts = np.zeros((answers, classes**2), dtype=np.int64)
+    counts[np.arange(answers), cells] = 1
+    last = np.flatnonzero(np.diff(confidence[order], append=-1))  # of answers of equal confidence
+    confusions = counts.cumsum(axis=0)[last].reshape(-1, classes, classes)  # (M, K, K)
+    return Selective(confidence[order][last], (last + 1) / answers, wa(confusions), uar(confusions))
+
+
+def fit_temperature(probabilities: FloatArray, targets: IntArray) -> float:
+    """Return the temperature under which the targets are most likely; over 1 if the network is too sure of itself.
+
+    Args:
+        probabilities: (N, K), of utterances that are not tested.
+        targets: (N,) class numbers.
+    """
+    logits = np.log(np.maximum(probabilities, LEAST))
+    rows = np.arange(len(targets))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, targets].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
+    """Return probabilities ** (1 / temperature), normalised again; what is recognised stays the same.
+
+    Shape:
+        (N, K) to (N, K).
+    """
+    logits = np.log(np.maximum(probabilities, LEAST))
+    tempered: FloatArray = softmax(logits / temperature, axis=1)
+    return tempered
+
+
+def calibrated(run: StoredRun) -> tuple[float, Evaluation] | None:
+    """Fit the temperature on a run's validation side and apply it to the test side.
+
+    Returns:
+        The temperature and the test side with tempered probabilities; None where there are no validation
+        predictions, or where the protocol validates on what it tests.
+    """
+    if run.validation is None or run.protocol["test_is_validation"]:
+        return None
+    temperature = fit_temperature(run.validation.probabilities.numpy(), run.validation.targets.numpy())
+    probabilities = torch.from_numpy(tempered(run.test.probabilities.numpy(), temperature))
+    return temperature, replace(run.test, probabilities=probabilities)
+
+
+def _answers(probabilities: FloatArray, targets: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the confidence of every answer and whether it is right, (N,) each."""
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == targets

@@ -1,0 +1,119 @@
+"""Experiments side by side: which of their runs belong together, or why they cannot be compared.
+
+Runs are compared where they were measured on the same: same fingerprint, that is the same corpus, emotions, files and
+split. Of every fold, the seeds that all experiments have are compared, and the others are left out; where they have
+none in common, seeds mean nothing to each other, and as many of each are compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from ser.errors import UserError
+from ser.runs import StoredRun
+
+Experiment = Sequence[StoredRun]
+SIDES = ("train", "val", "test")
+FACTS = {"corpus": "corpora", "labels": "emotions", "merge": "merged emotions", "protocol": "protocols"}
+
+
+def paired(experiments: Mapping[str, Experiment]) -> tuple[dict[str, list[StoredRun]], list[str]]:
+    """Choose the runs that can be compared.
+
+    Args:
+        experiments: Two or more, by name; each of one system, with one run per fold and seed.
+
+    Returns:
+        The runs of each, as many of every fold; and what was left out, a sentence each.
+
+    Raises:
+        UserError: A run is there twice, or two experiments were not measured on the same.
+    """
+    _refuse_twins(experiments)
+    first = next(iter(experiments))
+    by_fold = {name: _by_fold(runs) for name, runs in experiments.items()}
+    for name, folds in by_fold.items():
+        if folds.keys() != by_fold[first].keys():
+            raise UserError(
+                f"{first} and {name} were not measured on the same: {_differences(by_fold[first], folds)}. Compare "
+                "runs of the same corpus, emotions, protocol and folds."
+            )
+    chosen: dict[str, list[StoredRun]] = {name: [] for name in experiments}
+    left_out: list[str] = []
+    for fold in by_fold[first]:
+        runs = {name: folds[fold] for name, folds in by_fold.items()}
+        for name, those in _same_seeds(runs).items():
+            chosen[name] += those
+            left_out += [
+                f"{run.path} is left out: not all have its fold with its seed."
+                for run in runs[name]
+                if run not in those
+            ]
+    return chosen, left_out
+
+
+def _refuse_twins(experiments: Mapping[str, Experiment]) -> None:
+    seen: dict[Any, str] = {}
+    for name, runs in experiments.items():
+        for run in runs:
+            before = seen.setdefault(run.path.resolve(), name)
+            if before != name:
+                raise UserError(f"The run {run.path} is in {before} and in {name}; give every run once.")
+
+
+def _by_fold(runs: Experiment) -> dict[str, list[StoredRun]]:
+    folds: dict[str, list[StoredRun]] = {}
+    for run in sorted(runs, key=lambda run: run.fold):
+        folds.setdefault(run.fingerprint, []).append(run)
+    return folds
+
+
+def _same_seeds(runs: Mapping[str, Experiment]) -> dict[str, list[StoredRun]]:
+    """Choose runs of one fold."""
+    seeds = [{run.seed for run in those} for those in runs.values()]
+    shared = set.intersection(*seeds)
+    if shared:
+        return {name: [run for run in those if run.seed in shared] for name, those in runs.items()}
+    fewest = min(len(those) for those in runs.values())
+    return {name: list(islice(those, fewest)) for name, those in runs.items()}
+
+
+def _differences(ours: Mapping[str, Experiment], theirs: Mapping[str, Experiment]) -> str:
+    """Say how what was measured differs between experiments of which some fingerprints differ."""
+    our, their = (next(iter(folds.values()))[0].protocol for folds in (ours, theirs))
+    for fact, plural in FACTS.items():
+        if our[fact] != their[fact]:
+            return f"their {plural} differ, {_said(our[fact])} / {_said(their[fact])}"
+    one, other = ({runs[0].fold: runs[0].protocol for runs in folds.values()} for folds in (ours, theirs))
+    for fold in sorted(one.keys() & other.keys()):
+        if one[fold]["fingerprint"] != other[fold]["fingerprint"]:
+            return f"their fold {fold} differs, {_sides(one[fold], other[fold])}"
+    return f"their folds differ, {_said(sorted(one))} / {_said(sorted(other))}"
+
+
+def _sides(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Say how the same fold of the same protocol differs."""
+    our, their = ({side: set(protocol[side]["files"]) for side in SIDES} for protocol in (ours, theirs))
+    all_of_ours, all_of_theirs = (set.union(*sides.values()) for sides in (our, their))
+    if all_of_ours != all_of_theirs:
+        found = [
+            f"{len(files)} only in the {which} (such as {min(files)})"
+            for which, files in (("first", all_of_ours - all_of_theirs), ("second", all_of_theirs - all_of_ours))
+            if files
+        ]
+        return f"in files: {' and '.join(found)}"
+    if moved := [side for side in SIDES if our[side] != their[side]]:
+        return f"in how the same files are divided into {' and '.join(moved)}"
+    return "in recordings or emotions of files of the same names"
+
+
+def _said(value: Any) -> str:
+    match value:
+        case {"class_path": class_path, **rest}:
+            options = _said(rest.get("init_args") or {})
+            return f"{class_path.rpartition('.')[2]}{f' with {options}' if options != 'none' else ''}"
+        case dict():
+            return ", ".join(f"{key}: {_said(item)}" for key, item in value.items()) or "none"
+        case list():
+            return ", ".join(map(str, value)) or "none"
+    return str(value)
