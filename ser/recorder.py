@@ -28,6 +28,9 @@ class EvaluationLogger(Protocol):
     def log_evaluation(self, stage: str, evaluation: Evaluation) -> None:
         """Show the evaluation of a stage ("val" or "test")."""
 
+    def log_predictions(self, stage: str, evaluation: Evaluation, recordings: Mapping[str, Path]) -> None:
+        """List what was said of every utterance; ``recordings`` are the paths of its files."""
+
 
 class RunRecorder(Callback):
     """Writes the run folder, and shows results in the terminal and to loggers that can show them.
@@ -205,9 +208,11 @@ class RunRecorder(Callback):
         data = _corpus(trainer)
         checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path).name
         self._write_scores(**{stage: {"checkpoint": checkpoint, **evaluation.scores()}}, fingerprint=data.fingerprint)
+        recordings = {data.relative(utterance.path): utterance.path for utterance in data.table}
         for logger in trainer.loggers:
             if isinstance(logger, EvaluationLogger):
                 logger.log_evaluation(stage, evaluation)
+                logger.log_predictions(stage, evaluation, recordings)
         speakers = sorted(set(evaluation.speakers))
         plural = "s" if len(speakers) > 1 else ""
         evaluation.print(

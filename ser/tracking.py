@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ser.runs import Evaluation, RunFolder
 
 WANDB_ID = "wandb_id"  # file of the run folder
+HEARD = 10  # mistakes whose recordings are kept
 
 
 class WandbLogger(loggers.WandbLogger):
@@ -23,6 +25,8 @@ class WandbLogger(loggers.WandbLogger):
         offline: Keep the run on this machine; null does so when no API key is configured.
         log_model: Upload checkpoints, see Lightning's logger.
         tags: Tags of the run, besides those that ``ser`` gives it.
+        audio_mb: The recordings of the most confident mistakes are kept with the run, up to this size in megabytes. An
+            online run uploads them: 0 keeps recordings here that must not be passed on.
     """
 
     def __init__(
@@ -31,24 +35,30 @@ class WandbLogger(loggers.WandbLogger):
         offline: bool | None = None,
         log_model: bool = False,
         tags: list[str] | None = None,
+        audio_mb: float = 4.0,
     ) -> None:
         if offline is None:
             offline = not _key_configured()
         super().__init__(project=project, offline=offline, log_model=log_model, tags=tags or [])
         del self._wandb_init["anonymous"]  # W&B warns of the argument that Lightning always passes
         self.run_folder: RunFolder | None = None
+        self.tags = tags or []
+        self.audio_mb = audio_mb
 
-    def attach(self, run: RunFolder, tags: list[str], config: dict[str, Any]) -> None:
+    def attach(
+        self, run: RunFolder, tags: list[str], facts: Callable[[], dict[str, Any]], job_type: str | None = None
+    ) -> None:
         """Name the W&B run after the run folder and keep its files there.
 
         Args:
             run: The folder; not created before the first log.
             tags: Corpus, system and protocol.
-            config: Settings to show and to filter by.
+            facts: Returns what to show and to filter by; called before the first log.
+            job_type: What kind of run it is; null for a fit.
         """
         self.run_folder = run
-        self._wandb_init["tags"] += tags
-        self._wandb_init["config"] = config
+        self._facts = facts
+        self._wandb_init |= {"tags": [*self.tags, *tags], "job_type": job_type}
 
     @property
     def version(self) -> None:
@@ -61,6 +71,8 @@ class WandbLogger(loggers.WandbLogger):
             path = self.run_folder.path
             import wandb
 
+            # The content of tables, which otherwise lies in the user's home until a run is uploaded.
+            os.environ["WANDB_DATA_DIR"] = str(path.resolve() / "wandb")
             self._save_dir = str(path)
             self._name = path.name
             self._wandb_init |= {
@@ -68,6 +80,7 @@ class WandbLogger(loggers.WandbLogger):
                 "name": path.name,
                 "group": path.parent.name,
                 "id": _identity(path),
+                "config": self._facts(),
                 "settings": wandb.Settings(silent=True, init_timeout=30),
             }
             try:
@@ -81,7 +94,10 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_evaluation(self, stage: str, evaluation: Evaluation) -> None:
-        """Show the confusion matrix, interactive and as a row-normalised heat map, and the recalls."""
+        """Show the confusion matrix, interactive and as a row-normalised heat map, and the recalls.
+
+        The summary keeps the scores: those of the validation are the best epoch's then, not the last one's.
+        """
         import wandb
 
         predicted = evaluation.probabilities.argmax(dim=1).tolist()
@@ -98,6 +114,53 @@ class WandbLogger(loggers.WandbLogger):
                 f"{stage}/recalls": wandb.Table(columns=["emotion", "recall"], data=recalls),
             }
         )
+        scores = evaluation.scores()
+        self.experiment.summary.update({f"{stage}/{name}": scores[name] for name in ("uar", "wa", "macro_f1")})
+
+    @rank_zero_only
+    def log_predictions(self, stage: str, evaluation: Evaluation, recordings: Mapping[str, Path]) -> None:
+        """List every utterance, the most confident mistakes first, and let these be heard.
+
+        Args:
+            stage: "val" or "test".
+            evaluation: What was said of the utterances.
+            recordings: Path of every utterance's file.
+        """
+        import wandb
+
+        confidences, predicted = evaluation.probabilities.max(dim=1)
+        wrong = predicted != evaluation.targets
+        order = torch.argsort(confidences + wrong, descending=True).tolist()
+        table = wandb.Table(columns=["file", "speaker", "target", "predicted", "confidence", "correct", "audio"])
+        spare = self.audio_mb * 1e6
+        for row, i in enumerate(order):
+            path = recordings[evaluation.files[i]]
+            heard = bool(wrong[i]) and row < HEARD and path.stat().st_size <= spare
+            spare -= path.stat().st_size if heard else 0
+            table.add_data(
+                evaluation.files[i],
+                evaluation.speakers[i],
+                evaluation.labels[int(evaluation.targets[i])],
+                evaluation.labels[int(predicted[i])],
+                confidences[i].item(),
+                not wrong[i],
+                wandb.Audio(str(path)) if heard else None,
+            )
+        self.experiment.log({f"{stage}/predictions": table})
+
+    @rank_zero_only
+    def log_summary(self, values: Mapping[str, float], table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep values in the summary, and show a table of rows with the same columns."""
+        import wandb
+
+        self.experiment.summary.update(values)
+        cells = [list(row.values()) for row in rows]
+        self.experiment.log({table: wandb.Table(columns=list(rows[0]), data=cells)})
+
+    @property
+    def offline(self) -> bool:
+        """Whether the run is kept on this machine."""
+        return bool(self._offline)
 
     def where(self) -> str | None:
         """Return the lines that say how to look at the run."""

@@ -4,7 +4,8 @@ import errno
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSched
 
 from ser.checkpoints import AtomicCheckpoints, defaults_of, read_checkpoint, refuse_other_settings
 from ser.data import SpeechCorpus
-from ser.data.splits import Side
+from ser.data.splits import SIDES, Side
 from ser.errors import UserError, user_error_behind
 from ser.parser import Parser
 from ser.recorder import RunRecorder
@@ -47,6 +48,17 @@ def run(args: Sequence[str]) -> None:
         UserError: Bad input.
         SystemExit: With code 2 for options that do not parse, 0 after ``--help`` and ``--print_config``.
     """
+    with prepared():
+        SerCLI(args=list(args))
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Quieten the libraries, and turn what a user can mend of their errors into one message.
+
+    Raises:
+        UserError: Bad input.
+    """
     silence()
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32; on a CPU the setting takes a slow path
@@ -56,7 +68,7 @@ def run(args: Sequence[str]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     failed = True
     try:
-        SerCLI(args=list(args))
+        yield
         failed = False
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
@@ -189,7 +201,7 @@ class SerCLI(LightningCLI):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 tags = [self.datamodule.name, self._system(config), type(self.datamodule.protocol).__name__]
-                logger.attach(self.run_folder, tags, {"seed": config.seed_everything, **_facts(self.datamodule)})
+                logger.attach(self.run_folder, tags, self._facts)
         return trainer
 
     def before_fit(self) -> None:
@@ -253,6 +265,17 @@ class SerCLI(LightningCLI):
         resume = self.subcommand == "fit" and config.ckpt_path == "last"
         return RunFolder(Path(options.root, experiment), name, resume)
 
+    def _facts(self) -> dict[str, Any]:
+        """Return what to filter runs by: seed, corpus, and on what is measured."""
+        corpus = self.datamodule
+        facts = {"seed": self._config.seed_everything, "corpus": corpus.name, "labels": corpus.labels}
+        if self.subcommand == "predict":
+            return facts
+        protocol = corpus.protocol_description()
+        local = ("root", "class_path", "found_and_published", "left_out", "genders")
+        sides = {side: {key: protocol[side][key] for key in ("utterances", "speakers")} for side in SIDES}
+        return {**{key: value for key, value in protocol.items() if key not in local}, **sides, **facts}
+
     def _say_where(self) -> None:
         if not self.run_folder.reserved:
             return
@@ -260,10 +283,6 @@ class SerCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and (where := logger.where()):
                 print(where)
-
-
-def _facts(corpus: SpeechCorpus) -> dict[str, Any]:
-    return {"corpus": corpus.name, "fold": corpus.fold, "labels": corpus.labels}
 
 
 def _option(args: Sequence[str], name: str) -> str | None:

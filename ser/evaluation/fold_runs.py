@@ -1,0 +1,201 @@
+"""The runs of a cross-validation: which are done, which go on, which begin, and that all were made alike."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator
+
+from ser.checkpoints import other_settings
+from ser.errors import UserError
+from ser.evaluation.processes import Ended, Fit, run_side_by_side, share_machine
+from ser.runs import RunFolder, StoredRun, read_run
+from ser.storage import write_atomically
+from ser.verbs import SerCLI
+
+# Whatever must be the same in all folds: all but where things are, what they run on and what they show.
+DECISIVE = (
+    r"(model|optimizer|lr_scheduler|data|seed_everything|test_checkpoint|early_stopping|checkpoint"
+    r"|trainer\.(precision|(min|max)_\w+|limit_\w+|overfit_batches|\w*val\w*|accumulate_grad_batches|gradient_clip\w+))\b"
+    r"(?!.*\.(root|cache_dir|num_workers|dirpath|verbose)$)"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fold with one seed."""
+
+    fold: int
+    tests: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"fold {self.fold} ({self.tests}), seed {self.seed}"
+
+
+class FoldRuns:
+    """The runs of one cross-validation: which are done, which go on, which begin.
+
+    Args:
+        cli: A fit's options, and what it would use.
+        folds: Numbers of folds, or "all".
+        seeds: Runs of each fold.
+
+    Attributes:
+        names: What each of the protocol's folds tests.
+        folds: Numbers of those that are asked for.
+        jobs: Every fold with the first seed, then with the next.
+
+    Raises:
+        UserError: A fold cannot be made, or runs are there that were made otherwise.
+    """
+
+    def __init__(self, cli: SerCLI, folds: str, seeds: int) -> None:
+        self.cli = cli
+        self.corpus = cli.datamodule
+        self.experiment = cli.run_folder.experiment
+        self.names: list[str] = self.corpus.protocol.folds(self.corpus.table)
+        self.folds = _numbers(folds, self.names)
+        self._refuse_impossible()
+        first = cli.config.fit.seed_everything
+        self.jobs = [Job(fold, self.names[fold], seed) for seed in range(first, first + seeds) for fold in self.folds]
+        self._refuse_other_runs()
+
+    def folder(self, job: Job) -> RunFolder:
+        """Return where a run is kept."""
+        return RunFolder(self.experiment, f"fold{job.fold}-seed{job.seed}")
+
+    def finished(self, job: Job) -> StoredRun | None:
+        """Return the run if it is done."""
+        newest = self.folder(job).newest
+        return read_run(newest) if newest is not None and (newest / "predictions.csv").exists() else None
+
+    def fit(self, job: Job) -> Fit:
+        """Return the fit that makes the run, or goes on with it."""
+        folder = self.folder(job)
+        experiment = self.experiment.relative_to(self.cli.config.fit.run.root)
+        arguments = ["fit", "--config", str(self.config_file), "--run.experiment", str(experiment)]
+        arguments += ["--run.name", folder.name, "--data.fold", str(job.fold), "--seed_everything", str(job.seed)]
+        if folder.last_checkpoint is not None:
+            arguments += ["--ckpt_path", "last"]
+        return Fit(str(job), arguments, folder, self.experiment / "logs" / f"{folder.name}.log")
+
+    @property
+    def config_file(self) -> Path:
+        """The config that all folds share."""
+        return self.experiment / "crossval.yaml"
+
+    def run(self, jobs: Sequence[Job], at_once: int | None) -> dict[Job, Ended]:
+        """Run fits, and return those that failed.
+
+        Args:
+            jobs: Which.
+            at_once: How many at a time; None is one, or one for each GPU.
+        """
+        self.corpus.fold = jobs[0].fold
+        self.corpus.prepare_data()  # once, rather than in one fold while the others wait
+        write_atomically(self.config_file, self.cli.config_text.encode())
+        fits = {str(job): job for job in jobs}
+        failed: dict[Job, Ended] = {}
+        for ended in run_side_by_side([self.fit(job) for job in jobs], self._environments(at_once), self._epochs()):
+            job = fits[ended.fit.name]
+            run = self.finished(job) if ended.failure is None else None
+            if run is not None:
+                scores, epochs = run.test.scores(), run.metrics["fit"]["epochs"]
+                outcome = f"UAR {scores['uar']:.1%}, WA {scores['wa']:.1%} after {epochs} epochs"
+            else:
+                failure = ended.failure or "no checkpoint was chosen, so none was tested"
+                known = failure in {earlier.failure for earlier in failed.values()}
+                failed[job] = replace(ended, failure=failure)
+                outcome = "failed in the same way" if known else f"failed: {failure}"
+            print(f"{job}: {outcome} ({ended.seconds:.0f} s)", flush=True)
+        return failed
+
+    def _environments(self, at_once: int | None) -> list[dict[str, str]]:
+        """Return the environment of each job: one of several GPUs, unless a fit is to use more by itself."""
+        gpus: list[str] = []
+        if isinstance(self.cli.trainer.accelerator, CUDAAccelerator) and self.cli.config.fit.trainer.devices == "auto":
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+        return share_machine(at_once or max(1, len(gpus)), gpus)
+
+    def _epochs(self) -> int | None:
+        epochs = self.cli.trainer.max_epochs
+        return epochs if epochs is not None and epochs > 0 else None
+
+    def _refuse_impossible(self) -> None:
+        problems = []
+        for number in self.folds:
+            try:
+                self.corpus.fold_number(number).audit.enforce()
+            except UserError as error:
+                problems.append((number, error))
+        if problems:
+            bad = {number for number, _ in problems}
+            sound = ",".join(str(number) for number in self.folds if number not in bad)
+            advice = f"\nLeave out what cannot be tested with --folds {sound}." if sound else ""
+            raise UserError("\n".join(f"Fold {number}: {error}" for number, error in problems) + advice)
+
+    def _refuse_other_runs(self) -> None:
+        wanted = yaml.safe_load(self.cli.config_text)
+        differing: dict[Path, list[str]] = {}
+        for job in self.jobs:
+            folder = self.folder(job)
+            newest = folder.newest
+            if newest is None or not ((newest / "predictions.csv").exists() or folder.last_checkpoint):
+                continue
+            wanted["seed_everything"] = job.seed
+            wanted["data"]["init_args"]["fold"] = job.fold
+            config = newest / "config.yaml"
+            made = yaml.safe_load(config.read_text()) if config.exists() else {}
+            lines = other_settings(wanted, made, DECISIVE) or self._other_utterances(job, newest)
+            if lines:
+                differing[newest] = lines
+        if differing:
+            first = next(iter(differing))
+            raise UserError(
+                f"{len(differing)} of {len(self.jobs)} runs in {self.experiment} were made otherwise than is asked for "
+                f"now. In {first.name}:\n"
+                + "\n".join(f"  {line}" for line in differing[first])
+                + "\nGive the settings that they were made with, or keep these runs in another experiment "
+                "(--run.experiment NAME), or remove those folders."
+            )
+
+    def _other_utterances(self, job: Job, folder: Path) -> list[str]:
+        """Say how the utterances of a run differ from those of the corpus as it is now."""
+        now = self.corpus.fold_number(job.fold)
+        then = json.loads((folder / "protocol.json").read_text())
+        if then["fingerprint"] == now.fingerprint(self.corpus.name, self.corpus.labels):
+            return []
+        lines = []
+        if then["labels"] != self.corpus.labels:
+            lines.append(f"emotions: {', '.join(then['labels'])}, now {', '.join(self.corpus.labels)}")
+        described = now.description(self.corpus.labels)
+        for side in ("train", "val", "test"):
+            before, after = set(then[side]["files"]), set(described[side]["files"])
+            for files, what in ((before - after, "no longer there"), (after - before, "new")):
+                if files:
+                    lines.append(f"{side}: {len(files)} files are {what}, such as {min(files)}")
+        return lines or ["recordings or their labels have changed (the fingerprints differ)"]
+
+
+def _numbers(folds: str, names: Sequence[str]) -> list[int]:
+    """Return the numbers of the folds that are asked for.
+
+    Raises:
+        UserError: There is no such fold.
+    """
+    if folds == "all":
+        return list(range(len(names)))
+    chosen = sorted({number.strip() for number in folds.strip("[]").split(",")})
+    unknown = [number for number in chosen if number not in map(str, range(len(names)))]
+    if unknown:
+        raise UserError(
+            f"There is no fold {', '.join(map(repr, unknown))}: the protocol makes {len(names)} folds here, 0 to "
+            f"{len(names) - 1} (testing {', '.join(names)}). Give --folds all, or some of them, as in --folds 0,1."
+        )
+    return sorted(map(int, chosen))

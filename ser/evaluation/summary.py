@@ -1,0 +1,298 @@
+"""Many runs as one result: scores over folds and seeds, pooled over utterances, with intervals for other speakers.
+
+A mean over folds and a score of all folds' utterances together ("pooled") are different numbers: on IEMOCAP, where
+speakers differ in how often they show an emotion, by 2 to 3 points of UAR. Papers give either, so both are given.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ser.errors import UserError
+from ser.evaluation.scores import Counts, FloatArray, macro_f1, recalls, speaker_confusions, uar, wa
+from ser.evaluation.statistics import Interval, mean_and_std, recall_interval, score_interval, wilson
+from ser.runs import Evaluation, StoredRun
+
+SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs of one fold, or of one seed.
+
+    Attributes:
+        number: Of the fold, or the seed; None where the seed is not known.
+        tests: What the fold tests, in a word; empty for a seed.
+        utterances: Tested by a fold in each run, or by all runs of a seed.
+        epochs: Mean number of epochs of its runs; NaN where that is not known.
+        means: Mean of each score over its runs: a fold's over the seeds, a seed's over the folds.
+        deviations: Standard deviation of each score over its runs; NaN for a single one.
+        pooled: Each score of all its utterances together.
+    """
+
+    number: int | None
+    tests: str
+    utterances: int
+    epochs: float
+    means: Mapping[str, float]
+    deviations: Mapping[str, float]
+    pooled: Mapping[str, float]
+
+    def plain(self) -> dict[str, Any]:
+        """Return what was measured as plain data for JSON."""
+        return _plain({name: value for name, value in vars(self).items() if name not in ("number", "tests")})
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of all runs.
+
+    Attributes:
+        mean: Over the folds, each of which counts with its mean over the seeds.
+        fold_deviation: Standard deviation over the folds; NaN for a single one.
+        seed_deviation: Standard deviation of the seeds' means over the folds; NaN for a single seed.
+        pooled: The score of all utterances together.
+        interval: Of the pooled score, for other speakers.
+    """
+
+    mean: float
+    fold_deviation: float
+    seed_deviation: float
+    pooled: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Recall of one emotion over all utterances, NaN if it does not occur, and its interval for other speakers."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of a cross-validation, or of a single run.
+
+    Attributes:
+        system: Name of the system.
+        corpus: Name of the corpus.
+        protocol: Name of the protocol.
+        synthetic: Whether the corpus is synthetic speech, whose scores say nothing of real voices.
+        runs: What is summarised, by fold and seed.
+        folds: Scores of each fold.
+        seeds: Scores of each seed.
+        scores: UAR, WA and macro-F1 ("uar", "wa", "macro_f1").
+        recalls: Recall of every emotion.
+        pooled: Every tested utterance, once per run that tested it.
+        own_speakers: Of a single fold, the intervals of UAR and WA for its own speakers, who may be too few to tell
+            of others.
+        notes: What whoever reads the scores has to know, such as shared speakers.
+    """
+
+    system: str
+    corpus: str
+    protocol: str
+    synthetic: bool
+    runs: Sequence[StoredRun]
+    folds: Sequence[Part]
+    seeds: Sequence[Part]
+    scores: Mapping[str, Score]
+    recalls: Mapping[str, Recall]
+    pooled: Evaluation
+    own_speakers: Mapping[str, Interval]
+    notes: Sequence[str]
+
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain data for JSON; what is NaN here is None there."""
+        facts = ("system", "corpus", "protocol", "synthetic")
+        return {
+            **{name: getattr(self, name) for name in facts},
+            "labels": list(self.pooled.labels),
+            "scores": {name: _plain(vars(score)) for name, score in self.scores.items()},
+            "recalls": {label: _plain(vars(recall)) for label, recall in self.recalls.items()},
+            "confusion": self.pooled.confusion.tolist(),
+            "own_speakers": _plain(self.own_speakers),
+            "folds": [{"fold": part.number, "tests": part.tests, **part.plain()} for part in self.folds],
+            "seeds": [{"seed": part.number, **part.plain()} for part in self.seeds],
+            "runs": [
+                {"run": run.path.name, "fold": run.fold, "seed": run.seed, "fingerprint": run.fingerprint}
+                | {name: run.test.scores()[name] for name in SCORES}
+                for run in self.runs
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def summarise(runs: Sequence[StoredRun], level: float = 0.95) -> Summary:
+    """Summarise runs of one system under one protocol.
+
+    Args:
+        runs: One per fold and seed.
+        level: Of the intervals.
+
+    Raises:
+        UserError: There are no runs, a fold is there twice with the same seed, or what the runs measure differs.
+    """
+    if not runs:
+        raise UserError("There are no finished runs to summarise; give folders that `ser fit` or `ser crossval` made.")
+    _refuse_mixture(runs)
+    runs = sorted(runs, key=lambda run: (run.fold, -1 if run.seed is None else run.seed))
+    pooled = _joined([run.test for run in runs])
+    folds = [
+        _part(number, [run for run in runs if run.fold == number], is_fold=True)
+        for number in dict.fromkeys(run.fold for run in runs)
+    ]
+    seeds = [
+        _part(seed, [run for run in runs if run.seed == seed], is_fold=False)
+        for seed in sorted({run.seed for run in runs}, key=lambda seed: -1 if seed is None else seed)
+    ]
+    _, speakers = speaker_confusions([pooled])
+    protocol = runs[0].protocol
+    return Summary(
+        system=runs[0].system,
+        corpus=str(protocol["corpus"]),
+        protocol=str(protocol["protocol"]["class_path"]).rpartition(".")[2],
+        synthetic=bool(protocol["synthetic"]),
+        runs=runs,
+        folds=folds,
+        seeds=seeds,
+        scores={name: _score(name, folds, seeds, speakers, level) for name in SCORES},
+        recalls={label: _recall(position, speakers, level) for position, label in enumerate(pooled.labels)},
+        pooled=pooled,
+        own_speakers=_own_speakers(runs, level),
+        notes=_notes(runs),
+    )
+
+
+def _refuse_mixture(runs: Sequence[StoredRun]) -> None:
+    def facts(run: StoredRun) -> dict[str, Any]:
+        named = {name: run.protocol[name] for name in ("corpus", "labels", "merge", "protocol")}
+        return {"system": run.system, **named}
+
+    first = facts(runs[0])
+    seen: dict[tuple[int, int | None], StoredRun] = {}
+    for run in runs:
+        for name, value in facts(run).items():
+            if value != first[name]:
+                raise UserError(
+                    f"{runs[0].path} and {run.path} are no results of one experiment: {name} is {first[name]} there "
+                    f"and {value} here. Give runs that differ in fold and seed only."
+                )
+        twin = seen.setdefault((run.fold, run.seed), run)
+        if twin is not run:
+            raise UserError(
+                f"{twin.path} and {run.path} are both of fold {run.fold} with seed {run.seed}; give one of them."
+            )
+        same_fold = next(other for other in runs if other.fold == run.fold)
+        if same_fold.fingerprint != run.fingerprint:
+            raise UserError(
+                f"{same_fold.path} and {run.path} are both of fold {run.fold}, but of other utterances (their "
+                "fingerprints differ): the corpus has changed between them. Run one of them again."
+            )
+
+
+def _joined(parts: Sequence[Evaluation]) -> Evaluation:
+    return Evaluation(
+        labels=parts[0].labels,
+        files=[file for part in parts for file in part.files],
+        speakers=[speaker for part in parts for speaker in part.speakers],
+        targets=torch.cat([part.targets for part in parts]),
+        probabilities=torch.cat([part.probabilities for part in parts]),
+    )
+
+
+def _part(number: int | None, runs: Sequence[StoredRun], *, is_fold: bool) -> Part:
+    scores = [run.test.scores() for run in runs]
+    spread = {name: mean_and_std([score[name] for score in scores]) for name in SCORES}
+    confusion = sum(run.test.confusion for run in runs)
+    epochs = [run.metrics["fit"]["epochs"] for run in runs if "fit" in run.metrics]
+    return Part(
+        number=number,
+        tests=str(runs[0].protocol["tests"]) if is_fold else "",
+        utterances=len(runs[0].test.files) if is_fold else sum(len(run.test.files) for run in runs),
+        epochs=float(np.mean(epochs)) if epochs else math.nan,
+        means={name: mean for name, (mean, _) in spread.items()},
+        deviations={name: deviation for name, (_, deviation) in spread.items()},
+        pooled={name: float(score(np.asarray(confusion))) for name, score in SCORES.items()},
+    )
+
+
+def _score(name: str, folds: Sequence[Part], seeds: Sequence[Part], speakers: Counts, level: float) -> Score:
+    mean, fold_deviation = mean_and_std([fold.means[name] for fold in folds])
+    return Score(
+        mean=mean,
+        fold_deviation=fold_deviation,
+        seed_deviation=mean_and_std([seed.means[name] for seed in seeds])[1],
+        pooled=float(SCORES[name](speakers.sum(axis=0))),
+        interval=score_interval(speakers, SCORES[name], level),
+    )
+
+
+def _recall(position: int, speakers: Counts, level: float) -> Recall:
+    value = float(recalls(speakers.sum(axis=0))[position])
+    if (speakers[:, position].sum(axis=-1) == 0).any():  # a resample without the emotion would have no recall
+        return Recall(value, Interval.none(level, "not all speakers showed the emotion"))
+    return Recall(value, score_interval(speakers, partial(_recall_of, position), level))
+
+
+def _recall_of(position: int, confusions: Counts) -> FloatArray:
+    return recalls(confusions)[..., position]
+
+
+def _own_speakers(runs: Sequence[StoredRun], level: float) -> dict[str, Interval]:
+    """Return intervals for the speakers of a single fold; seeds, which all test them, count with their mean."""
+    if len({run.fold for run in runs}) > 1:
+        return {}
+    confusion = np.mean([run.test.confusion.numpy() for run in runs], axis=0)
+    return {
+        "uar": recall_interval(confusion, level),
+        "wa": wilson(confusion.trace(), confusion.sum(), level),
+    }
+
+
+def _notes(runs: Sequence[StoredRun]) -> list[str]:
+    """Return what the folds' protocols note, once each, and what is missing."""
+    folds = list(dict.fromkeys(run.fold for run in runs))
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    noted: dict[str, list[int]] = {}
+    for run in runs:
+        for note in run.protocol["notes"]:
+            if run.fold not in noted.setdefault(note, []):
+                noted[note].append(run.fold)
+    notes = [
+        note if len(where) == len(folds) else f"{note} (fold {', '.join(map(str, where))})"
+        for note, where in noted.items()
+    ]
+    tested = {speaker for run in runs for speaker in run.test.speakers}
+    everyone = set(runs[0].protocol["genders"])
+    if tested != everyone:
+        notes.append(f"tested on {len(tested)} of {len(everyone)} speakers, not on {_few(everyone - tested)}")
+    there = {(run.fold, run.seed) for run in runs}
+    lacking = [f"fold {fold} with seed {seed}" for fold in folds for seed in seeds if (fold, seed) not in there]
+    if lacking:
+        notes.append(f"incomplete: there is no {'; no '.join(lacking)}")
+    return notes
+
+
+def _few(names: set[str]) -> str:
+    shown = sorted(names)[:10]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn fields into plain data: intervals into dicts, NaN into None."""
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return _plain(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
