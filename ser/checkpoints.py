@@ -9,6 +9,8 @@ from typing import Any
 import torch
 import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from ser.errors import UserError
@@ -26,6 +28,33 @@ class AtomicCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_atomically(Path(path), content.getvalue())
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keeps the best epoch by the score that is monitored, and the last.
+
+    Since Lightning 2.6, ModelCheckpoint's own ``last.ckpt`` is the last epoch that was among the best; and a run folder
+    that was moved forgets how good its best epoch was.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch if it is the best so far, and as the last one."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if not self._should_skip_saving_checkpoint(trainer) and self._should_save_on_train_epoch_end(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint; what is beside it is found there even if the folder was moved."""
+        folder = Path(self.dirpath or "")
+
+        def here(path: str) -> str:
+            return path and str(folder / Path(path).name)
+
+        if Path(here(state_dict["best_model_path"])).is_file():
+            paths = {name: here(path) for name, path in state_dict.items() if name.endswith("_model_path")}
+            best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

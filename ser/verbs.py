@@ -13,10 +13,10 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
-from ser.checkpoints import AtomicCheckpoints, defaults_of, read_checkpoint, refuse_other_settings
+from ser.checkpoints import AtomicCheckpoints, BestAndLast, defaults_of, read_checkpoint, refuse_other_settings
 from ser.data import SpeechCorpus
 from ser.data.splits import SIDES, Side
 from ser.errors import UserError, user_error_behind
@@ -128,7 +128,7 @@ class SerCLI(LightningCLI):
         parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
         parser.link_arguments("optimizer", "model.optimizer")
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestAndLast, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
             {

@@ -105,6 +105,25 @@ def test_a_run_is_read_as_it_was_written(fitted):
     assert run.genders["spk01"] in ("female", "male")
 
 
+def test_the_last_checkpoint_is_the_last_epochs_and_a_moved_run_remembers_its_best(ser):
+    # Nothing is learned, so that the first epoch stays the best.
+    still = ["--optimizer.lr", 0, "--model.net.use_conformer", "false", "--run.name", "still"]
+    assert fit(ser, *still, "--trainer.max_epochs", 3, "--test_checkpoint", "last") == 0
+    run = Path("runs/cornn-synthetic/still")
+    epochs = {name: torch.load(run / f"checkpoints/{name}.ckpt")["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}
+    assert json.loads((run / "metrics.json").read_text())["test"]["checkpoint"] == "last.ckpt"
+
+    best = (run / "checkpoints/best.ckpt").read_bytes()
+    run.parent.rename("runs/moved")
+    moved = ["--run.experiment", "moved", "--ckpt_path", "last"]
+    assert fit(ser, *still, *moved, "--trainer.max_epochs", 4) == 0
+    run = Path("runs/moved/still")
+    assert len(rows(run / "history.csv")) == 4
+    assert (run / "checkpoints/best.ckpt").read_bytes() == best
+    assert torch.load(run / "checkpoints/last.ckpt")["epoch"] == 3
+
+
 def test_what_is_no_finished_run_is_refused(fitted, tmp_path):
     with pytest.raises(UserError, match="is not a run of ser"):
         read_run(tmp_path)
