@@ -1,0 +1,352 @@
+"""``ser report``: the page's content, held against predictions.csv and scikit-learn. What a browser makes of it is
+tested in test_report_browser.py."""
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+
+from ser.cli import main
+from ser.evaluation.report_facts import warnings
+from ser.evaluation.report_mistakes import Players, confident_mistakes
+from ser.evaluation.summary import summarise
+from ser.runs import read_run
+
+RATE_HZ = 8000
+
+
+@pytest.fixture
+def report(tmp_path, capsys):
+    """Run ``ser report``; returns the page, and what was printed to stdout and stderr."""
+
+    def call(*arguments):
+        output = tmp_path / "report.html"
+        code = main(["report", *map(str, arguments), "--output", str(output)])
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        return output.read_text(), printed.out, printed.err
+
+    return call
+
+
+def drawn(page, id):
+    """Return the figure that the page's script draws."""
+    return json.loads(re.search(rf'class="figure" data-of="{id}">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def states(page, id):
+    """Return what the page's script shows for each choice."""
+    return json.loads(re.search(rf'id="{id}-states">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def words(page):
+    """Return the text that a reader sees, without the scripts."""
+    text = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def predictions(run):
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [row["target"] for row in rows], [row["predicted"] for row in rows]
+
+
+def test_the_matrices_are_those_of_predictions_csv(report, write_run):
+    runs = [write_run(fold=fold) for fold in (0, 1)]
+    page, _, _ = report(*runs)
+    labels = json.loads((runs[0] / "protocol.json").read_text())["labels"]
+    pooled = np.concatenate([predictions(run) for run in runs], axis=1)
+    for state, (truth, said) in zip(states(page, "e1-matrix"), [pooled, *map(predictions, runs)], strict=True):
+        counts = confusion_matrix(truth, said, labels=labels)
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(state["z"], shares)
+        for texts, row, row_shares in zip(state["cells"], counts, shares, strict=True):
+            assert texts == [f"{100 * s:.0f}% · {n}" for n, s in zip(row, row_shares, strict=True)]
+        uar = recall_score(truth, said, average="macro", labels=labels)
+        assert f"UAR {100 * uar:.1f}\N{NO-BREAK SPACE}%" in state["description"]
+
+
+def test_the_scores_are_those_of_predictions_csv(report, write_run):
+    runs = [write_run(fold=fold) for fold in (0, 1)]
+    text = words(report(*runs)[0])
+    truth, said = np.concatenate([predictions(run) for run in runs], axis=1)
+    by_fold = [recall_score(*predictions(run), average="macro") for run in runs]
+    assert f"mean of folds {100 * np.mean(by_fold):.1f} %" in text
+    assert f"± over folds {100 * np.std(by_fold, ddof=1):.1f}" in text
+    uar, wa = recall_score(truth, said, average="macro"), accuracy_score(truth, said)
+    assert f"all utterances {100 * uar:.1f} % {100 * wa:.1f} %" in text
+
+
+def test_what_was_run_is_said_in_plain_words(report, write_run):
+    text = words(report(write_run(fold=2))[0])
+    assert "cornn (ser.models.CoRNN), 1,234 trainable parameters" in text
+    assert "Made: 160 utterances of 4 speakers" in text
+    assert "LeaveOneSpeakerOut, fold 2 (tests cat); seed 1." in text
+    assert "trained on 80 utterances of 2 speakers, chose its checkpoint on 40 utterances of 1 speaker" in text
+    assert "Nobody was on two sides" in text
+    assert "3 epochs of 1.5 s on cpu (32); the epoch with the best val/uar was tested" in text
+    assert "of fold 2" in text  # the fingerprint
+    assert "max_epochs: 3" in text  # the config
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"synthetic": True}, "Synthetic speech, for trying and testing"),
+        ({"speaker_disjoint": False}, "The protocol shares speakers between training and test"),
+        ({"test_is_validation": True}, "chosen on the utterances that it was tested on"),
+        ({"left_out": [{"file": "a.wav", "reason": "damaged"}]}, "1 damaged file was left out, such as a.wav"),
+        ({"found_and_published": {"anger": [3, 5]}}, "not as published: anger 3 of 5"),
+        ({"notes": ["2 of 9 sentences of test are also spoken in train."]}, "2 of 9 sentences"),
+    ],
+)
+def test_what_must_be_known_of_the_scores_is_found(write_run, facts, said):
+    runs = [read_run(write_run(fold=fold)) for fold in range(3)]
+    assert warnings(summarise([*runs, read_run(write_run(fold=3))])) == []
+    changed = read_run(write_run("changed", **facts))
+    assert any(said in warning for warning in warnings(summarise([changed])))
+
+
+def test_what_must_be_known_is_said_before_the_scores(report, write_run):
+    text = words(report(write_run(synthetic=True))[0])
+    assert "Synthetic speech" in text[: text.index("Scores")]
+
+
+def test_names_are_never_markup(report, write_run):
+    labels = ["<b>anger</b>", "</script><script>alert(1)</script>", "joy & <i>more</i>"]
+    genders = {'"><img src=x onerror=alert(2)>': None, "ben": None}
+    runs = [write_run(fold=fold, labels=labels, genders=genders, count=30) for fold in (0, 1)]
+    page, _, _ = report(*runs, "--title", "<script>alert(3)</script>")
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert "<i>more" not in page
+    assert drawn(page, "e1-matrix")["data"][0]["x"][0] == "&lt;b&gt;anger&lt;/b&gt;"  # plotly reads markup
+
+
+def test_the_most_confident_mistakes_come_first_each_file_once(write_run):
+    run = write_run(count=3, labels=["x", "y"])
+    rows = [("a", "x", 0.9, 0.1), ("b", "x", 0.2, 0.8), ("c", "y", 0.7, 0.3), ("d", "x", 0.4, 0.6)]
+    lines = ["file,speaker,target,predicted,p_x,p_y"]
+    lines += [f"{file},ann,{target},{'x' if x > y else 'y'},{x},{y}" for file, target, x, y in rows]
+    (run / "predictions.csv").write_text("\n".join(lines))
+    again = write_run(seed=2, count=3, labels=["x", "y"])
+    (again / "predictions.csv").write_text("\n".join(lines).replace("0.8", "0.95").replace("0.2", "0.05"))
+    found = confident_mistakes([read_run(run), read_run(again)])
+    assert [(m.file, m.truth, m.recognised, m.confidence, m.truth_probability) for m in found] == [
+        ("b", "x", "y", 0.95, 0.05),
+        ("c", "y", "x", 0.7, 0.3),
+        ("d", "x", "y", 0.6, 0.4),
+    ]
+    assert found[0].run.path == again
+    assert [m.file for m in confident_mistakes([read_run(run)], most=1)] == ["b"]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A corpus of one recording of 0.5 s."""
+    samples = np.random.default_rng(0).integers(-3000, 3000, RATE_HZ // 2).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ)
+    return samples
+
+
+def sounds(address):
+    content = base64.b64decode(address.removeprefix("data:audio/flac;base64,"))
+    return soundfile.read(io.BytesIO(content), dtype="int16")
+
+
+def test_recordings_are_embedded_sample_for_sample(tmp_path, recording):
+    address, remark = Players().source(tmp_path, "a.wav")
+    samples, rate_hz = sounds(address)
+    assert (rate_hz, remark) == (RATE_HZ, "")
+    np.testing.assert_array_equal(samples, recording)
+
+
+def test_long_recordings_are_cut_and_the_page_does_not_grow_beyond_its_limit(tmp_path, recording):
+    address, remark = Players(longest_s=0.1).source(tmp_path, "a.wav")
+    np.testing.assert_array_equal(sounds(address)[0], recording[: RATE_HZ // 10])
+    assert remark == "the first 0.1 s"
+    players = Players(limit_bytes=len(address) * 5)
+    first, _ = players.source(tmp_path, "a.wav")
+    second, remark = players.source(tmp_path, "a.wav")
+    assert first is not None
+    assert second is None
+    assert remark.startswith("not embedded: the page's audio is limited to")
+
+
+def test_what_cannot_be_read_is_remarked(tmp_path, recording):
+    (tmp_path / "b.wav").write_bytes(b"nonsense")
+    for file in ("b.wav", "none.wav"):
+        address, remark = Players().source(tmp_path, file)
+        assert address is None
+        assert remark.startswith("cannot be read: ")
+
+
+def test_audio_is_embedded_on_request_only(report, write_run, tmp_path):
+    run = write_run(skill=0.0)
+    files = predictions_files(run)
+    for number, file in enumerate(files):
+        (tmp_path / "corpus" / file).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "corpus" / file, np.full(800, number, dtype=np.int16), RATE_HZ)
+    assert "<audio" not in report(run)[0]
+    page, _, _ = report(run, "--audio")
+    addresses = re.findall(r'<audio [^>]*src="([^"]+)" aria-label="([^"]+)"', page)
+    assert len(addresses) == 12
+    for address, file in addresses:
+        assert set(sounds(address)[0].tolist()) == {files.index(file)}
+
+
+def predictions_files(run):
+    with (run / "predictions.csv").open() as file:
+        return [row["file"] for row in csv.DictReader(file)]
+
+
+def test_experiments_are_ranked_with_their_significance(report, write_run):
+    genders = {f"s{i:02}": "female" if i % 2 else "male" for i in range(12)}
+    for name, skill in (("poor", 0.0), ("good", 4.0), ("fair", 3.9)):
+        for fold in range(len(genders)):
+            write_run(name, fold, skill=skill, genders=genders)
+    page, out, _ = report(*(write_run.root / name for name in ("poor", "good", "fair")))
+    text = words(page)
+    assert "good has the highest UAR. For other speakers too it would be above poor (p < 0.05)." in text
+    assert "That it differs from fair is not shown." in text
+    assert "corrected for 2 comparisons (Holm)" in text
+    league = text[text.index("experiment runs UAR") :]
+    assert league.index("good") < league.index("fair") < league.index("poor")
+    assert re.search(r"poor 12 [\d.]+ % [\d.]+ % [\d.]+ % -\d+\.\d \[-\d+\.\d, -\d+\.\d\] < 0.001 < 0.001", league)
+    assert "Report on poor, good, fair" in out
+
+
+def test_the_best_is_the_best_in_what_can_be_compared(report, write_run):
+    for fold in range(4):
+        write_run("two_seeds", fold, seed=1, skill=1.0)
+        write_run("two_seeds", fold, seed=2, skill=9.0)
+        write_run("one_seed", fold, seed=1, skill=2.0)
+    text = words(report(write_run.root / "two_seeds", write_run.root / "one_seed")[0])
+    assert "one_seed has the highest UAR." in text
+    assert "fold0-seed2 is left out" in text
+
+
+def test_what_was_not_measured_on_the_same_has_no_significance_and_says_why(report, write_run):
+    runs = [write_run("one"), write_run("other", fingerprint="of another split", fold=1)]
+    text = words(report(*runs)[0])
+    assert "No significance is given" in text
+    assert "were not measured on the same" in text
+    assert "McNemar" not in text
+
+
+def test_runs_of_a_folder_with_other_settings_are_other_experiments(report, write_run):
+    write_run("tries", fold=0, name="a")
+    write_run("tries", fold=1, name="b")
+    write_run("tries", fold=0, name="c", lr=1e-4)
+    text = words(report(write_run.root / "tries")[0])
+    assert "tries: a and 1 more" in text
+    assert "tries: c" in text
+
+
+def test_a_run_that_is_given_twice_counts_once(report, write_run):
+    run = write_run()
+    page, out, _ = report(run, run.parent, run / ".." / run.name)
+    assert "from 1 run folder." in words(page)
+    assert out.startswith("Report on cornn-made: ")
+
+
+def test_unfinished_runs_of_an_experiment_are_left_out_and_named(report, write_run):
+    run = write_run()
+    unfinished = write_run(fold=1)
+    (unfinished / "predictions.csv").unlink()
+    page, _, err = report(run.parent)
+    assert f"Left out: {unfinished} is not finished" in err
+    assert f"{unfinished} is not finished" in words(page)
+    assert "from 1 run folder." in words(page)
+
+
+def test_the_papers_numbers_stand_beside_ours(report, write_run):
+    page, _, _ = report(write_run(corpus="IEMOCAP"))
+    text = words(page)
+    assert "Huang, Sun, Yang and Hou" in text
+    assert re.search(r"the paper IEMOCAP 10 folds .*? 65\.53 %", text)
+    assert "The diagonal of the published matrix averages 63.20, not 65.53" in text
+    ours, theirs = (drawn(page, f"e1-paper-{which}")["data"][0] for which in ("ours", "0"))
+    assert ours["x"] == theirs["x"] == ["anger", "sadness", "happiness", "neutral"]
+    assert theirs["z"][1][1] == pytest.approx(0.8207)
+    elsewhere = words(report(write_run("made"))[0])
+    assert "The paper measured on IEMOCAP, not on Made: nothing can be compared." in elsewhere
+
+
+def test_our_matrix_takes_the_papers_order_of_emotions(report, write_run):
+    labels = ["neutral", "happiness", "sadness", "anger"]
+    run = write_run(corpus="IEMOCAP", labels=labels)
+    ours = drawn(report(run)[0], "e1-paper-ours")["data"][0]
+    counts = confusion_matrix(*predictions(run), labels=["anger", "sadness", "happiness", "neutral"])
+    np.testing.assert_allclose(ours["z"], counts / counts.sum(axis=1, keepdims=True))
+
+
+def test_a_system_of_nobodys_has_no_paper(report, write_run):
+    assert "Beside the paper" not in words(report(write_run(system="mine"))[0])
+
+
+def test_a_test_of_somebodys_checkpoint_can_be_reported(report, write_run):
+    run = write_run()
+    for name in ("config.yaml", "validation.csv", "history.csv"):
+        (run / name).unlink()
+    text = words(report(run)[0])
+    assert "somebody's checkpoint was tested" in text
+    assert "No temperature was fitted" in text
+    assert "Learning curves" not in text
+
+
+def test_a_fit_that_diverged_can_be_reported(report, write_run):
+    run = write_run(fold=0)
+    (run / "history.csv").write_text("epoch,seconds,val/loss,val/uar,train/loss,train/uar\n0,1.5,nan,0.25,inf,0.3\n")
+    curves = drawn(report(run)[0], "e1-curves")["data"]  # JSON, as a browser reads it
+    assert [trace["y"] for trace in curves][:4] == [[0.25], [0.3], [None], [None]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "No run is given."),
+        (["nowhere"], "There is no folder nowhere"),
+        (["empty"], "empty is not a run of ser"),
+        (["unfinished/fold0-seed1"], "is not finished: it holds no predictions.csv"),
+        (["unfinished"], "None of the 1 runs in unfinished is finished"),
+        (["damaged"], "is damaged"),
+        (["fine", "other_labels"], "fine recognises anger, sadness, happiness, neutral; other_labels recognises joy"),
+        (["fine", "--output", "empty"], "--output empty is a folder"),
+        (["fine", "--output", "page.pdf"], "it must end in .html"),
+        (["fine", "--output", "file/page.html"], "cannot be written to"),
+        (["fine", "--audio"], "which protocol.json names, is not here"),
+        (["fine", "--audi"], "There is no option '--audi'"),
+    ],
+)
+def test_bad_input_gets_one_message_and_writes_nothing(write_run, monkeypatch, capsys, arguments, message):
+    write_run("fine")
+    write_run("other_labels", labels=["joy", "anger"])
+    (write_run("unfinished") / "predictions.csv").unlink()
+    (write_run("damaged") / "metrics.json").write_text("{")
+    (write_run.root / "empty").mkdir()
+    (write_run.root / "file").write_text("")
+    monkeypatch.chdir(write_run.root)
+    before = sorted(write_run.root.rglob("*"))
+    assert main(["report", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("ser: error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert sorted(write_run.root.rglob("*")) == before
+
+
+def test_the_pictures_of_the_guide_are_there_and_small():
+    guide = Path(__file__).parents[2] / "docs/results.md"
+    pictures = [guide.parent / name for name in re.findall(r"!\[[^]]+\]\(([^)]+)\)", guide.read_text())]
+    assert len(pictures) >= 3
+    assert all(picture.stat().st_size < 150_000 for picture in pictures)
