@@ -19,6 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from ser.evaluation.scores import uar, wa
 from ser.evaluation.statistics import mean_and_std, recall_interval, score_interval
@@ -133,10 +134,11 @@ def read_table() -> list[dict[str, str]]:
 def add(row: dict[str, str]) -> None:
     """Add a row to the table, in place of one of the same system, fold and seed."""
     same = ("system", "fold", "seed")
-    rows = [old for old in read_table() if any(old[name] != row[name] for name in same)]
-    rows = sorted([*rows, row], key=lambda r: (r["system"], int(r["fold"]), int(r["seed"])))
-    write_atomically(TABLE, table_as_csv(COLUMNS, [[r[name] for name in COLUMNS] for r in rows]))
-    write_page()
+    with FileLock(TABLE.with_suffix(".lock")):  # several of this program may share the work
+        rows = [old for old in read_table() if any(old[name] != row[name] for name in same)]
+        rows = sorted([*rows, row], key=lambda r: (r["system"], int(r["fold"]), int(r["seed"])))
+        write_atomically(TABLE, table_as_csv(COLUMNS, [[r[name] for name in COLUMNS] for r in rows]))
+        write_page()
 
 
 def write_page() -> None:

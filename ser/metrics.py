@@ -17,39 +17,52 @@ def recalls(confusion: Tensor) -> Tensor:
     """Return the recall of every class, NaN for a class without a true utterance.
 
     Shape:
-        (K, K) to (K,).
+        (..., K, K) to (..., K).
     """
-    return confusion.diagonal() / confusion.sum(dim=1)
+    return _hits(confusion) / confusion.sum(dim=-1)
 
 
 def uar(confusion: Tensor) -> Tensor:
     """Return the unweighted average recall, in [0, 1]: the mean of the recalls of the classes that occur.
 
+    Shape:
+        (..., K, K) to (...).
+
     Example:
         >>> uar(torch.tensor([[3, 1], [0, 2]]))
         tensor(0.8750)
     """
-    return recalls(confusion).nanmean()
+    return recalls(confusion).nanmean(dim=-1)
 
 
 def wa(confusion: Tensor) -> Tensor:
     """Return the weighted accuracy, in [0, 1]: correct utterances over all.
 
+    Shape:
+        (..., K, K) to (...).
+
     Example:
         >>> wa(torch.tensor([[3, 1], [0, 2]]))
         tensor(0.8333)
     """
-    return confusion.trace() / confusion.sum()
+    return _hits(confusion).sum(dim=-1) / confusion.sum(dim=(-2, -1))
 
 
 def macro_f1(confusion: Tensor) -> Tensor:
     """Return the mean F1 of the classes that occur, as truth or as recognised, in [0, 1].
 
+    Shape:
+        (..., K, K) to (...).
+
     Example:
         >>> macro_f1(torch.tensor([[3, 1], [0, 2]]))
         tensor(0.8286)
     """
-    return (2 * confusion.diagonal() / (confusion.sum(dim=0) + confusion.sum(dim=1))).nanmean()
+    return (2 * _hits(confusion) / (confusion.sum(dim=-2) + confusion.sum(dim=-1))).nanmean(dim=-1)
+
+
+def _hits(confusion: Tensor) -> Tensor:
+    return confusion.diagonal(dim1=-2, dim2=-1)
 
 
 def confusion_matrix(targets: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
@@ -66,11 +79,11 @@ def confusion_matrix(targets: Tensor, predicted: Tensor, num_classes: int) -> Te
     return torch.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def by_utterance(probabilities: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Take the mean of the probabilities of each utterance's segments.
+def by_utterance(values: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the mean of the values, such as probabilities, of each utterance's segments.
 
     Args:
-        probabilities: (B, K) of every segment.
+        values: (B, K) of every segment.
         targets: (B,) class numbers.
         positions: (B,) the utterance of each; the segments of one are neighbours.
 
@@ -78,7 +91,7 @@ def by_utterance(probabilities: Tensor, targets: Tensor, positions: Tensor) -> t
         The same of every utterance, (U, K), (U,) and (U,).
     """
     utterances, index, counts = torch.unique_consecutive(positions, return_inverse=True, return_counts=True)
-    sums = probabilities.new_zeros(len(utterances), probabilities.shape[1]).index_add_(0, index, probabilities)
+    sums = values.new_zeros(len(utterances), values.shape[1]).index_add_(0, index, values)
     return sums / counts[:, None], targets[counts.cumsum(0) - counts], utterances
 
 

@@ -1,4 +1,4 @@
-"""Scores of many confusion matrices at once, in NumPy; `ser.metrics` has those of one, for a fit, in torch.
+"""Scores of many confusion matrices at once: those of `ser.metrics`, in NumPy.
 
 A confusion matrix counts utterances, rows by true class and columns by recognised class. It need not hold whole
 numbers: the mean of several runs' matrices is one too.
@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from ser import metrics
 from ser.runs import Evaluation
 
 FloatArray = npt.NDArray[np.float64]
@@ -20,38 +23,27 @@ Score = Callable[[Counts], FloatArray]
 
 def recalls(confusions: Counts) -> FloatArray:
     """Return the recall of every class, NaN for one without a true utterance; (..., K, K) to (..., K)."""
-    return _ratios(_hits(confusions), confusions.sum(axis=-1))
+    return _with(metrics.recalls, confusions)
 
 
 def uar(confusions: Counts) -> FloatArray:
     """Return the unweighted average recall of the classes that occur, in [0, 1]; (..., K, K) to (...)."""
-    return _mean(recalls(confusions))
+    return _with(metrics.uar, confusions)
 
 
 def wa(confusions: Counts) -> FloatArray:
     """Return the weighted accuracy, in [0, 1]; (..., K, K) to (...)."""
-    return _ratios(_hits(confusions).sum(axis=-1), confusions.sum(axis=(-2, -1)))
+    return _with(metrics.wa, confusions)
 
 
 def macro_f1(confusions: Counts) -> FloatArray:
     """Return the mean F1 of the classes that occur, as truth or as recognised, in [0, 1]; (..., K, K) to (...)."""
-    return _mean(_ratios(2 * _hits(confusions), confusions.sum(axis=-2) + confusions.sum(axis=-1)))
+    return _with(metrics.macro_f1, confusions)
 
 
-def _hits(confusions: Counts) -> Counts:
-    hits: Counts = confusions.diagonal(axis1=-2, axis2=-1)
-    return hits
-
-
-def _ratios(parts: Counts, wholes: Counts) -> FloatArray:
-    ratios: FloatArray = np.divide(parts, wholes, out=np.full(np.shape(parts), np.nan), where=np.asarray(wholes) > 0)
-    return ratios
-
-
-def _mean(values: FloatArray) -> FloatArray:
-    """Return the mean of what is not NaN, over the last axis; np.nanmean would warn where nothing is."""
-    there = ~np.isnan(values)
-    return _ratios(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))
+def _with(score: Callable[[Tensor], Tensor], confusions: Counts) -> FloatArray:
+    scores: FloatArray = score(torch.from_numpy(np.asarray(confusions, np.float64))).numpy()
+    return scores
 
 
 def speaker_confusions(evaluations: Sequence[Evaluation]) -> tuple[list[str], IntArray]:
