@@ -8,13 +8,19 @@ import typing
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import audiomentations
 import torch
+from audiomentations.core.transforms_interface import BaseWaveformTransform
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import ser.corpora
 import ser.data
 import ser.models
 from ser.errors import UserError
+
+# Made by libraries, whose errors are no UserErrors.
+OF_LIBRARIES = (BaseWaveformTransform, torch.optim.Optimizer)
 
 
 def _classes(key: str) -> list[str]:
@@ -24,6 +30,8 @@ def _classes(key: str) -> list[str]:
         "net": (ser.models, torch.nn.Module),
         "features": (ser.data, ser.data.Features),
         "protocol": (ser.data, ser.data.Protocol),
+        "copies": (audiomentations, BaseWaveformTransform),
+        "online": (audiomentations, BaseWaveformTransform),
         "optimizer": (torch.optim, torch.optim.Optimizer),
         "lr_scheduler": (torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler),
     }
@@ -44,6 +52,18 @@ class Parser(LightningArgumentParser):
         kwargs.setdefault("usage", "%(prog)s [options]")  # a hundred options are listed once, below it
         super().__init__(*args, **kwargs)
 
+    def instantiate(
+        self, namespace: Namespace, instantiate_groups: bool = True, *, instantiators: Any = None
+    ) -> Namespace:
+        """Make the objects of a config.
+
+        Raises:
+            UserError: A class of a library refuses its arguments.
+        """
+        instantiators = instantiators or [(_make, base, True) for base in OF_LIBRARIES]
+        made: Namespace = super().instantiate(namespace, instantiate_groups, instantiators=instantiators)
+        return made
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report a mistake.
 
@@ -55,6 +75,15 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [option for action in parser._actions for option in action.option_strings]
         raise UserError(explain(message, options)) from ex
+
+
+def _make(cls: type, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return cls(*args, **kwargs)
+    except (ValueError, AssertionError) as error:
+        given = ", ".join(f"{name}={value}" for name, value in kwargs.items())
+        why = str(error) or "one of these is out of its range, or names nothing that is there"
+        raise UserError(f"{cls.__name__} cannot be made with {given}: {why}.") from error
 
 
 def explain(message: str, options: Iterable[str]) -> str:
@@ -84,6 +113,9 @@ def explain(message: str, options: Iterable[str]) -> str:
         return _unknown(f"{where}: there is no", found[1] or found[2], _classes(where.rpartition(".")[2]))
     if found := re.search(r"arguments are required: (.*)", message):
         return f"{found[1]} must be given; a config does that, as in --config configs/cornn.yaml."
+    if re.search(r"but .*\bis abstract", message):  # options were given to what no config names
+        names = ", ".join(_classes(where.rpartition(".")[2]))
+        return f"{where} must be one of {names}; a config names one, as --config configs/cornn.yaml does."
     if found := re.search(r"File does not exist: (.*)", message):
         return f"There is no file {found[1]}; --{where} must name an existing one."
     expected = re.findall(r"Expected an? (.*)", message)

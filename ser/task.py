@@ -258,7 +258,9 @@ class EmotionClassifier(LightningModule):
             logits, loss = self._train(batch)
         else:
             logits = self(batch.features, batch.lengths).float()  # (B, K)
-            loss = F.cross_entropy(logits, batch.targets)
+            losses = F.cross_entropy(logits, batch.targets, reduction="none")[:, None]  # (B, 1)
+            # Every utterance counts once, however many segments it has.
+            loss = by_utterance(losses, batch.targets, batch.positions)[0].mean()
         probabilities, positions, targets = logits.detach().softmax(dim=-1), batch.positions, batch.targets
         if stage != "train":
             probabilities, targets, positions = by_utterance(probabilities, targets, positions)
@@ -271,7 +273,7 @@ class EmotionClassifier(LightningModule):
                 score,
                 on_step=False,
                 on_epoch=True,
-                batch_size=len(batch.targets),
+                batch_size=len(targets),
                 prog_bar=name.endswith(("loss", "uar")),
                 sync_dist=True,
             )

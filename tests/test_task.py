@@ -6,13 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from audiomentations import PitchShift
 from lightning.pytorch import seed_everything
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from ser.corpora import Synthetic
-from ser.data import LogMel
+from ser.data import Augment, LogMel, PeakNoise, Preprocess
 from ser.data.loaders import Batch
 from ser.errors import UserError
 from ser.models import CoRNN
@@ -31,6 +32,16 @@ class Mean(nn.Module):
 
     def forward(self, features, lengths):
         return self.linear(features.flatten(1, 2).sum(-1) / lengths[:, None])
+
+
+class Dropped(Mean):
+    """One whose training depends on random numbers."""
+
+    def __init__(self):
+        super().__init__(2, (2, 8, 300))
+
+    def forward(self, features, lengths):
+        return super().forward(nn.functional.dropout(features, 0.3, self.training), lengths)
 
 
 @pytest.fixture
@@ -282,3 +293,25 @@ def test_the_same_seed_gives_the_same_weights(data, make_trainer):
         make_trainer(1).fit(task, data)
         weights.append(torch.cat([parameter.flatten() for parameter in task.parameters()]))
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    ("online", "workers"), [([], 2), ([PitchShift(-2.0, 2.0, p=0.7), PeakNoise(p=1.0)], 0), ([PeakNoise(p=1.0)], 2)]
+)
+def test_a_resumed_fit_equals_an_uninterrupted_one(tiny, make_trainer, tmp_path, online, workers):
+    augment, root = Augment(online=online), tiny().root
+
+    def weights(epochs, **resumed):
+        seed_everything(5)
+        corpus = tiny(root, augment=augment, batch_size=3, num_workers=workers, preprocess=Preprocess(duration_s=0.3))
+        task = EmotionClassifier(Dropped(), corpus.labels, partial(torch.optim.Adam, lr=0.1))
+        trainer = make_trainer(epochs, num_sanity_val_steps=0, log_every_n_steps=1)
+        trainer.fit(task, corpus, weights_only=True, **resumed)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return torch.cat([parameter.detach().flatten() for parameter in task.parameters()])
+
+    first = weights(1)
+    resumed = weights(3, ckpt_path=tmp_path / "1.ckpt")
+    whole = weights(3)
+    assert torch.equal(resumed, whole)
+    assert not torch.equal(first, whole)

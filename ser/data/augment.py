@@ -6,16 +6,19 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from audiomentations import AddBackgroundNoise, TimeStretch
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 
 from ser.data.preprocess import Waveform
 from ser.errors import UserError
 from ser.recipe import describe, digest
 
+_STRETCH = "signalsmith_stretch"
 _ONE_AT_A_TIME = threading.Lock()  # audiomentations draws from the process's own random numbers
 
 
@@ -60,7 +63,8 @@ class Augment:
             the number of workers and devices.
 
     Raises:
-        UserError: Both are given, or a copy may come out unchanged.
+        UserError: Both are given, or a copy may come out unchanged, or differently every time; or a transform needs a
+            package that is not installed.
     """
 
     def __init__(
@@ -78,6 +82,16 @@ class Augment:
                 f"augment.copies: {', '.join(unsure)} would leave some copies as the original is, with probability "
                 "1 - p; give p: 1.0."
             )
+        for transform in (*self.copies, *self.online):
+            if isinstance(transform, TimeStretch) and transform.method == _STRETCH and transform.min_rate < 0.5:
+                raise UserError(
+                    f"TimeStretch(min_rate={transform.min_rate}): below 0.5, the method {_STRETCH} is random whatever "
+                    "the seed. Give min_rate: 0.5, or method: librosa_phase_vocoder."
+                )
+            if isinstance(transform, AddBackgroundNoise):
+                # The one argument that no attribute keeps, and that must be None: ser.recipe.describe looks for it.
+                transform.lru_cache_size = None
+            _try(transform)
 
     def changes(self, content: str) -> dict[str, "Seeded"]:
         """Return the fixed copies of a recording.
@@ -116,6 +130,19 @@ class Seeded:
             for transform in self.transforms:
                 waveform = transform(waveform, sample_rate_hz)
         return np.ascontiguousarray(waveform, np.float32)
+
+
+def _try(transform: BaseWaveformTransform) -> None:
+    """Apply a transform once: some import what they need only then, which would be in the middle of a fit."""
+    once = copy(transform)
+    once.p = 1.0
+    try:
+        Seeded((once,), 0)(np.ones(16_000, np.float32), 16_000)
+    except ImportError as error:
+        raise UserError(
+            f"{type(transform).__name__} needs a package that is not installed: {error}. "
+            "Install audiomentations[extras], or leave this transform out."
+        ) from error
 
 
 def seed_of(*parts: Any) -> int:

@@ -79,7 +79,11 @@ class Batches(LightningDataModule, ABC):
             data = self._filled.online(self.split.train, trim=self._trim)
         else:
             data = self._filled.stored(self._items("train"), trim=self._trim)
-        return loader(data, Draws(data, *self._processes, self.sampling), self.batch_size, self.num_workers)
+        draws = Draws(data, *self._processes, self.sampling)
+        if self.trainer is not None:
+            # Lightning tells a resumed fit's first epoch too late: workers have fetched batches by then.
+            draws.set_epoch(self.trainer.current_epoch)
+        return loader(data, draws, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches, of whole utterances."""

@@ -22,11 +22,18 @@ class FrontEnd:
     Args:
         preprocess: From a recording to a waveform.
         features: From a waveform to features.
+
+    Raises:
+        UserError: A segment, or the step to the next, would be less than a sample.
     """
 
     def __init__(self, preprocess: Preprocess, features: Features) -> None:
         self.preprocess = preprocess
         self.features = features
+        for name in ("duration_s", "segment_hop_s"):
+            seconds, rate = getattr(preprocess, name), features.sample_rate_hz
+            if seconds is not None and round(seconds * rate) < 1:
+                raise UserError(f"preprocess.{name} = {seconds} is less than one sample at {rate} Hz; give more.")
 
     @property
     def shape(self) -> tuple[int, ...]:

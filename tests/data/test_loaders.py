@@ -1,29 +1,44 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, seed_everything
+from scipy.stats import chisquare
 from torch import nn
 
 from ser.data import LogMel
 from ser.data.cache import FeatureCache
-from ser.data.loaders import Batch, EachOnce, FeatureSet, loader
+from ser.data.items import Items
+from ser.data.loaders import Batch, Draws, EachOnce, FeatureSet, loader
+from ser.data.rows import Rows
+
+FRAMES = 7
+STORED = 60
 
 
-def features_of(count, frames=7):
-    """A set whose rows say where they come from: row r holds r in every valid frame, rows are in reverse order."""
-    lengths = torch.arange(count) % frames + 1
-    array = np.zeros((count + 3, 2, frames), np.float32)
-    rows = np.arange(count)[::-1].copy() + 3
-    for position, row in enumerate(rows):
-        array[row, :, : lengths[position]] = position + 1
-    targets = [position % 3 for position in range(count)]
-    return FeatureSet(array, rows, lengths, targets, [10 * position for position in range(count)])
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A file whose rows say where they come from: row r holds r + 1 in each of its r % 7 + 1 valid frames."""
+    stored = Rows(tmp_path_factory.mktemp("rows") / "rows.f32", (2, FRAMES), np.float32)
+    stored.truncate(STORED)
+    for row in range(STORED):
+        stored.write(row, np.tile(np.where(np.arange(FRAMES) <= row % FRAMES, row + 1, 0), (2, 1)).astype(np.float32))
+    return stored
 
 
-def batches_of(dataset, batch_size=4, *, shuffle=False, epoch=0, workers=0, rank=0, world_size=1):
-    batches = loader(dataset, batch_size, shuffle=shuffle, num_workers=workers, rank=rank, world_size=world_size)
+def items_of(rows, counts, trim=False):
+    """A set of items with so many rows each, from the last row backwards."""
+    counts = np.array(counts, np.int64)
+    items = Items(10 * np.arange(len(counts)), STORED - np.cumsum(counts), counts, np.zeros_like(counts))
+    lengths = torch.arange(STORED) % FRAMES + 1
+    return FeatureSet(rows, lengths, items, [item % 3 for item in range(len(counts))], trim)
+
+
+def batches_of(dataset, sampler=EachOnce, batch_size=4, *, epoch=0, workers=0, rank=0, world_size=1, **options):
+    batches = loader(dataset, sampler(dataset, world_size, rank, **options), batch_size, workers)
     batches.sampler.set_epoch(epoch)
     return list(batches)
 
@@ -33,21 +48,39 @@ def positions(batches):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_holds_what_belongs_together(workers):
-    dataset = features_of(10)
-    batches = batches_of(dataset, workers=workers)
+def test_a_batch_holds_what_belongs_together(rows, workers):
+    batches = batches_of(items_of(rows, [1] * 10), workers=workers)
     assert [len(batch.targets) for batch in batches] == [4, 4, 2]
     assert positions(batches) == list(range(0, 100, 10))
     for batch in batches:
         assert isinstance(batch, Batch)
-        assert batch.features.shape == (len(batch.targets), 2, 7)
+        assert batch.features.shape == (len(batch.targets), 2, FRAMES)
         assert batch.features.dtype == torch.float32
         assert batch.lengths.dtype == batch.targets.dtype == batch.positions.dtype == torch.int64
-        for row, length, target, position in zip(*batch, strict=True):
-            assert (row[:, :length] == position / 10 + 1).all()
-            assert (row[:, length:] == 0).all()
-            assert length == position // 10 % 7 + 1
+        for features, length, target, position in zip(*batch, strict=True):
+            row = STORED - 1 - position // 10
+            assert (features[:, :length] == row + 1).all()
+            assert (features[:, length:] == 0).all()
+            assert length == row % FRAMES + 1
             assert target == position // 10 % 3
+
+
+@settings(deadline=None, max_examples=20)
+@given(counts=st.lists(st.integers(1, 4), min_size=1, max_size=15), batch_size=st.integers(1, 5))
+def test_an_items_rows_stay_together_in_their_order(rows, counts, batch_size):
+    seen = 0
+    ends = STORED - np.cumsum([0, *counts[:-1]])
+    for batch in batches_of(items_of(rows, counts), batch_size=batch_size):
+        number = min(batch_size, len(counts) - seen)
+        expected = [
+            (item, row) for item in range(seen, seen + number) for row in range(ends[item] - counts[item], ends[item])
+        ]
+        assert batch.positions.tolist() == [10 * item for item, _ in expected]
+        assert batch.targets.tolist() == [item % 3 for item, _ in expected]
+        assert batch.features[:, 0, 0].tolist() == [row + 1 for _, row in expected]
+        assert batch.lengths.tolist() == [row % FRAMES + 1 for _, row in expected]
+        seen += number
+    assert seen == len(counts)
 
 
 def test_a_batch_is_a_copy_that_may_be_changed(tiny):
@@ -58,11 +91,9 @@ def test_a_batch_is_a_copy_that_may_be_changed(tiny):
     assert before.abs().sum() > 0
 
 
-def test_trimmed_batches_end_with_their_longest_utterance():
-    dataset = features_of(10)
-    dataset.trim = True
-    whole = batches_of(features_of(10))
-    trimmed = batches_of(dataset)
+def test_trimmed_batches_end_with_their_longest_segment(rows):
+    whole = batches_of(items_of(rows, [1] * 10))
+    trimmed = batches_of(items_of(rows, [1] * 10, trim=True))
     assert [batch.features.shape[-1] for batch in trimmed] == [4, 7, 3]
     for short, full in zip(trimmed, whole, strict=True):
         assert torch.equal(short.features, full.features[..., : short.features.shape[-1]])
@@ -80,14 +111,15 @@ def test_the_corpus_trims_on_request(tiny, make_corpus):
 
 def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
     corpus = tiny(batch_size=5)
-    features = FeatureCache(cache_dir, corpus.front_end)
     for name in ("train", "val", "test", "predict"):
         batches = list(getattr(corpus, f"{name}_dataloader")())
-        features._read_index()
+        features = FeatureCache(cache_dir, corpus.front_end)
         for batch in batches:
-            rows = features.rows([corpus.recordings[i].digest for i in batch.positions])
-            np.testing.assert_array_equal(batch.features, features.array()[rows])
-            assert torch.equal(batch.lengths, features.lengths(rows))
+            rows = np.array(
+                [span.first for span in features.spans([corpus.recordings[i].digest for i in batch.positions])]
+            )
+            np.testing.assert_array_equal(batch.features, features.rows().read(rows))
+            assert torch.equal(batch.lengths, features.lengths()[rows])
             assert [corpus.labels[t] for t in batch.targets] == [corpus.table[i].emotion for i in batch.positions]
         expected = corpus.split.side(name) if name != "predict" else range(16)
         assert sorted(positions(batches)) == sorted(expected)
@@ -98,25 +130,39 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
 # -- order --
 
 
-@given(st.integers(0, 2**32 - 2), st.integers(0, 50))
-def test_the_training_order_follows_seed_and_epoch_alone(seed, epoch):
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 2), epoch=st.integers(0, 50), sampling=st.sampled_from(["shuffle", "balanced"]))
+def test_the_training_order_follows_seed_and_epoch_alone(rows, seed, epoch, sampling):
     def order(seed, epoch):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PL_GLOBAL_SEED", str(seed))  # what Lightning's seed_everything leaves behind
             torch.rand(3)  # what else is drawn does not matter
-            return positions(batches_of(features_of(40), shuffle=True, epoch=epoch))
+            return positions(batches_of(items_of(rows, [1] * 40), Draws, epoch=epoch, sampling=sampling))
 
     first = order(seed, epoch)
-    assert sorted(first) == list(range(0, 400, 10))
+    if sampling == "shuffle":
+        assert sorted(first) == list(range(0, 400, 10))
     assert order(seed, epoch) == first
     others = [order(seed, epoch + 1), order(seed + 1, epoch), order(seed + 1, epoch + 1)]
     assert first not in others
     assert others[0] not in others[1:]
 
 
-def test_the_training_order_does_not_depend_on_workers():
-    orders = [positions(batches_of(features_of(40), shuffle=True, epoch=2, workers=workers)) for workers in (0, 2)]
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+def test_the_training_order_does_not_depend_on_workers(rows, sampling):
+    dataset = items_of(rows, [1] * 40)
+    orders = [positions(batches_of(dataset, Draws, epoch=2, workers=n, sampling=sampling)) for n in (0, 2)]
     assert orders[0] == orders[1]
+
+
+@settings(deadline=None, max_examples=30)
+@given(number=st.integers(1, 30), epoch=st.integers(0, 2**31), sampling=st.sampled_from(["shuffle", "balanced"]))
+def test_a_draw_says_item_and_epoch(rows, number, epoch, sampling):
+    sampler = Draws(items_of(rows, [1] * number), 1, 0, sampling)
+    sampler.set_epoch(epoch)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler) == number
+    assert {draw // number for draw in drawn} == {epoch}
 
 
 class Listener(LightningModule):
@@ -159,13 +205,70 @@ def test_lightning_shuffles_anew_in_every_epoch_and_the_same_with_the_same_seed(
     assert heard(tiny(root, batch_size=3), make_trainer, seed=8, epochs=1)[0] != first[0]
 
 
+# -- balanced --
+
+
+def imbalanced(rows, numbers=(600, 240, 60)):
+    """A set of nothing but targets, so many of each class."""
+    targets = np.repeat(range(len(numbers)), numbers)
+    none = np.zeros_like(targets)
+    return FeatureSet(rows, torch.ones(STORED), Items(none, none, none + 1, none), targets.tolist())
+
+
+def drawn(dataset, epoch, rank=0, world_size=1):
+    sampler = Draws(dataset, world_size, rank, "balanced")
+    sampler.set_epoch(epoch)
+    return [draw - epoch * len(dataset) for draw in sampler]
+
+
+def test_balanced_draws_have_as_many_of_every_class(rows):
+    dataset = imbalanced(rows)
+    times = np.zeros(900)
+    for epoch in range(20):
+        items = drawn(dataset, epoch)
+        assert len(items) == 900
+        shares = np.bincount(dataset.targets[items], minlength=3) / 900
+        assert (abs(shares - 1 / 3) < 0.08).all()  # five standard deviations
+        np.add.at(times, items, 1)
+    for target, number in enumerate((600, 240, 60)):  # and within a class every item is as likely as any other
+        of_class = times[dataset.targets == target]
+        assert of_class.sum() == pytest.approx(6000, abs=320)
+        assert chisquare(of_class).pvalue > 1e-3
+        assert number == len(of_class)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_shares_of_a_balanced_draw_are_that_of_one_process(rows, world_size):
+    dataset = imbalanced(rows)
+    for epoch in range(3):
+        shares = [drawn(dataset, epoch, rank, world_size) for rank in range(world_size)]
+        assert [item for together in zip(*shares, strict=True) for item in together] == drawn(dataset, epoch)
+
+
+def test_the_corpus_balances_on_request(make_corpus, tiny):
+    root = make_corpus()
+    for path in root.glob("*_anger_s2.wav"):
+        path.unlink()  # 4 angry and 8 neutral utterances to train on
+    for sampling, low, high in (("shuffle", 1 / 3, 1 / 3), ("balanced", 0.42, 0.58)):
+        corpus = tiny(root, sampling=sampling)
+        batches = corpus.train_dataloader()
+        shares = Counter()
+        for epoch in range(40):
+            batches.sampler.set_epoch(epoch)
+            shares.update(corpus.table[position].emotion for position in positions(batches))
+        assert shares.total() == 40 * 6
+        assert low <= shares["anger"] / shares.total() <= high
+        assert positions(corpus.test_dataloader()) == list(corpus.split.test)
+
+
 # -- several processes --
 
 
 @pytest.mark.parametrize("world_size", range(1, 6))
+@settings(deadline=None, max_examples=24)
 @given(count=st.integers(0, 23))
-def test_evaluation_meets_every_utterance_once_however_many_processes(world_size, count):
-    dataset = features_of(count)
+def test_evaluation_meets_every_utterance_once_however_many_processes(rows, world_size, count):
+    dataset = items_of(rows, [1] * count)
     shares = [list(EachOnce(dataset, world_size, rank)) for rank in range(world_size)]
     assert sorted(index for share in shares for index in share) == list(range(count))
     for rank, share in enumerate(shares):
@@ -175,13 +278,15 @@ def test_evaluation_meets_every_utterance_once_however_many_processes(world_size
 
 
 @pytest.mark.parametrize("world_size", range(1, 6))
-def test_evaluation_batches_of_all_processes_are_the_set(world_size):
-    shares = [batches_of(features_of(17), rank=rank, world_size=world_size) for rank in range(world_size)]
+def test_evaluation_batches_of_all_processes_are_the_set(rows, world_size):
+    dataset = items_of(rows, [1] * 17)
+    shares = [batches_of(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert sorted(position for batches in shares for position in positions(batches)) == list(range(0, 170, 10))
 
 
-def test_training_shares_are_disjoint_and_equally_long():
-    shares = [positions(batches_of(features_of(18), shuffle=True, rank=rank, world_size=3)) for rank in range(3)]
+def test_training_shares_are_disjoint_and_equally_long(rows):
+    dataset = items_of(rows, [1] * 18)
+    shares = [positions(batches_of(dataset, Draws, rank=rank, world_size=3)) for rank in range(3)]
     assert sorted(position for share in shares for position in share) == list(range(0, 180, 10))
     assert [len(share) for share in shares] == [6, 6, 6]
 
