@@ -15,6 +15,7 @@ import soxr
 
 from ser.data.parallel import in_parallel
 from ser.data.preprocess import Waveform
+from ser.errors import UserError
 from ser.storage import write_atomically
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
@@ -67,6 +68,18 @@ def read(path: Path, sample_rate_hz: int | None = None) -> Waveform:
     if sample_rate_hz is not None and rate != sample_rate_hz:
         samples = soxr.resample(samples, rate, sample_rate_hz)
     return samples
+
+
+def read_again(path: Path, sample_rate_hz: int | None = None) -> Waveform:
+    """Read a recording that was sound when it was checked, see :func:`read`.
+
+    Raises:
+        UserError: It is gone, or damaged, since.
+    """
+    try:
+        return read(path, sample_rate_hz)
+    except (OSError, DamagedAudio) as error:
+        raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
 
 
 def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:

@@ -64,13 +64,14 @@ class Batches(LightningDataModule, ABC):
         self._fill_cache()
 
     def setup(self, stage: str) -> None:
-        """Find every side's features, and hold them against the split.
+        """Hold what will be fetched against the split.
 
         Raises:
             UserError: A copy or a segment is not on the side of its source.
         """
         if stage != "predict":
-            refuse_stray_rows({side: self._items(side) for side in SIDES}, self.split)
+            fetched = SIDES if stage == "fit" else SIDES[1:]  # what is not trained on has no copies
+            refuse_stray_rows({side: self._items(side) for side in fetched}, self.split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return training batches; their order depends on the seed and the epoch alone."""
@@ -110,6 +111,10 @@ class Batches(LightningDataModule, ABC):
         return self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
 
     @property
+    def _fitting(self) -> bool:
+        return self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+
+    @property
     def _processes(self) -> tuple[int, int]:
         """Number of processes that share the batches, and this one's rank."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -129,7 +134,7 @@ class Batches(LightningDataModule, ABC):
         return self._feed
 
     def _fill_cache(self) -> None:
-        trained = self.split.train if self.augment.copies and not self._predicting else ()
+        trained = self.split.train if self.augment.copies and self._fitting else ()
         self._feed.fill(trained)
 
     def _items(self, side: Side) -> Items:

@@ -24,7 +24,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ser.data.audio import DamagedAudio
 from ser.data.frontend import Change, FrontEnd
 from ser.data.parallel import in_parallel
 from ser.data.rows import Rows
@@ -179,10 +178,7 @@ class FeatureCache:
 
     def _build(self, piece: Piece) -> _Built:
         """Compute a piece's rows and write them to their place; other processes do so at the same time."""
-        try:
-            segments = self.front_end.segments(piece.path, piece.change)
-        except (OSError, DamagedAudio) as error:
-            raise UserError(f"{piece.path} was sound when it was checked, and cannot be read now: {error}.") from error
+        segments = self.front_end.segments(piece.path, piece.change)
         with self._next_row.get_lock():
             first = self._next_row.value
             self._next_row.value += len(segments)

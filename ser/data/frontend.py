@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ser.data.audio import read
+from ser.data.audio import read_again
 from ser.data.features import Features
 from ser.data.preprocess import Preprocess, Waveform
 from ser.errors import UserError
@@ -53,11 +53,10 @@ class FrontEnd:
             change: What becomes of the waveform between cleaning and division: an augmentation.
 
         Raises:
-            DamagedAudio: The file holds no usable recording.
-            UserError: Preprocessing leaves nothing of it.
+            UserError: The file holds no usable recording, or preprocessing leaves nothing of it.
         """
         rate = self.features.sample_rate_hz
-        recording = read(path, rate)
+        recording = read_again(path, rate)
         try:
             waveform = self.preprocess.clean(recording, rate)
         except UserError as error:

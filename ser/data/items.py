@@ -41,7 +41,7 @@ def refuse_stray_rows(items: Mapping[Side, Items], split: Split) -> None:
     Copies and segments belong to the side of their source, and nothing but training holds copies.
 
     Args:
-        items: Of every side.
+        items: Of every side, or of those that are evaluated.
         split: Utterances of every side.
 
     Raises:
@@ -53,6 +53,7 @@ def refuse_stray_rows(items: Mapping[Side, Items], split: Split) -> None:
             raise UserError(f"{side} holds copies or segments of {len(strays)} utterances of another side.")
         if side != "train" and held.copies.any():
             raise UserError(f"{side} holds {int((held.copies > 0).sum())} augmented copies; only train may.")
-        shared = np.intersect1d(held.rows(), items["train"].rows()) if side != "train" else ()
+        trained = items["train"].rows() if "train" in items and side != "train" else ()
+        shared = np.intersect1d(held.rows(), trained)
         if len(shared):
             raise UserError(f"{side} and train share {len(shared)} rows of the feature cache.")

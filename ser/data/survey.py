@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ser.data.audio import DamagedAudio, read
+from ser.data.audio import read_again
 from ser.data.base import SpeechCorpus
 from ser.data.parallel import in_parallel
 from ser.data.preprocess import Waveform
@@ -103,10 +103,7 @@ def _clipped(corpus: SpeechCorpus) -> list[dict[str, Any]]:
 
 
 def _clipped_in(path: Path) -> int:
-    try:
-        return clipped_samples(read(path))
-    except (OSError, DamagedAudio) as error:
-        raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
+    return clipped_samples(read_again(path))
 
 
 def _duplicates(corpus: SpeechCorpus) -> list[list[str]]:
