@@ -36,7 +36,7 @@ neutral, happiness and sadness (339 utterances), leave one speaker out with the 
 seed 1, the configs as they are, on the CPU. The interval of a single fold is Wilson's of each recall, joined, and says
 nothing of other speakers; that of several folds is over speakers, and \\* marks one over too few. "(time)" marks fits
 that the benchmark's limit ended. A fold has 30 to 60 utterances: ten points between two systems' single folds mean
-nothing.
+nothing. Seconds per epoch were taken on two cores that did other work as well: upper bounds, no comparison.
 
 """
 EMOTIONS = "[anger,neutral,happiness,sadness]"

@@ -59,7 +59,7 @@ class FoldRuns:
         self.corpus = cli.datamodule
         self.experiment = cli.run_folder.experiment
         self.names: list[str] = self.corpus.protocol.folds(self.corpus.table)
-        self.folds = _numbers(folds, self.names)
+        self.folds = fold_numbers(folds, self.names)
         self._refuse_impossible()
         first = cli.config.fit.seed_everything
         self.jobs = [Job(fold, self.names[fold], seed) for seed in range(first, first + seeds) for fold in self.folds]
@@ -101,7 +101,7 @@ class FoldRuns:
         write_atomically(self.config_file, self.cli.config_text.encode())
         fits = {str(job): job for job in jobs}
         failed: dict[Job, Ended] = {}
-        for ended in run_side_by_side([self.fit(job) for job in jobs], self._environments(at_once), self._epochs()):
+        for ended in run_side_by_side([self.fit(job) for job in jobs], environments(self.cli, at_once), self._epochs()):
             job = fits[ended.fit.name]
             run = self.finished(job) if ended.failure is None else None
             if run is not None:
@@ -114,14 +114,6 @@ class FoldRuns:
                 outcome = "failed in the same way" if known else f"failed: {failure}"
             print(f"{job}: {outcome} ({ended.seconds:.0f} s)", flush=True)
         return failed
-
-    def _environments(self, at_once: int | None) -> list[dict[str, str]]:
-        """Return the environment of each job: one of several GPUs, unless a fit is to use more by itself."""
-        gpus: list[str] = []
-        if isinstance(self.cli.trainer.accelerator, CUDAAccelerator) and self.cli.config.fit.trainer.devices == "auto":
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-        return share_machine(at_once or max(1, len(gpus)), gpus)
 
     def _epochs(self) -> int | None:
         epochs = self.cli.trainer.max_epochs
@@ -183,7 +175,21 @@ class FoldRuns:
         return lines or ["recordings or their labels have changed (the fingerprints differ)"]
 
 
-def _numbers(folds: str, names: Sequence[str]) -> list[int]:
+def environments(cli: SerCLI, at_once: int | None) -> list[dict[str, str]]:
+    """Return the environment of each of the fits at once: one of several GPUs, unless a fit is to use more by itself.
+
+    Args:
+        cli: A fit's options, and what it would use.
+        at_once: How many; None is one, or one for each GPU.
+    """
+    gpus: list[str] = []
+    if isinstance(cli.trainer.accelerator, CUDAAccelerator) and cli.config.fit.trainer.devices == "auto":
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return share_machine(at_once or max(1, len(gpus)), gpus)
+
+
+def fold_numbers(folds: str, names: Sequence[str]) -> list[int]:
     """Return the numbers of the folds that are asked for.
 
     Raises:

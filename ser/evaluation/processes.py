@@ -58,13 +58,23 @@ class Ended:
 
 
 @dataclass
-class _Running:
+class Running:
+    """A fit that runs.
+
+    Attributes:
+        fit: Which.
+        process: Its process, which leads a group of its own.
+        log_start: Where its output begins in the log.
+        started: When, on the monotonic clock.
+    """
+
     fit: Fit
     process: subprocess.Popen[bytes]
     log_start: int
     started: float = field(default_factory=time.monotonic)
 
     def ended(self) -> Ended | None:
+        """Return how it ended, if it did."""
         code = self.process.poll()
         if code is None:
             return None
@@ -125,7 +135,7 @@ def run_side_by_side(
     Yields:
         Each as it ends. When the iteration is left early (Ctrl-C), those that run are ended.
     """
-    waiting, running = deque(fits), dict[int, _Running]()
+    waiting, running = deque(fits), dict[int, Running]()
     # A kill asks for the same as Ctrl-C: end the fits, then this process.
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _Display(len(fits), epochs) as display:
@@ -133,7 +143,7 @@ def run_side_by_side(
             while waiting or running:
                 for slot, environment in enumerate(environments):
                     if slot not in running and waiting:
-                        running[slot] = _start(waiting.popleft(), environment)
+                        running[slot] = start(waiting.popleft(), environment)
                         display.started(running[slot])
                 time.sleep(LOOK_EVERY_S)
                 for slot, one in list(running.items()):
@@ -143,11 +153,17 @@ def run_side_by_side(
                         yield ended
                 display.refresh()
         finally:
-            _stop([one.process for one in running.values()])
+            stop([one.process for one in running.values()])
             signal.signal(signal.SIGTERM, former)
 
 
-def _start(fit: Fit, environment: dict[str, str]) -> _Running:
+def start(fit: Fit, environment: dict[str, str]) -> Running:
+    """Start a fit, which the system ends when this process is killed.
+
+    Args:
+        fit: Which.
+        environment: What it has in its environment besides this process's own.
+    """
     fit.log.parent.mkdir(parents=True, exist_ok=True)
     with fit.log.open("ab") as log:
         log_start = log.tell()
@@ -160,7 +176,7 @@ def _start(fit: Fit, environment: dict[str, str]) -> _Running:
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which ends its fits
             preexec_fn=_die_with_parent(),
         )
-    return _Running(fit, process, log_start)
+    return Running(fit, process, log_start)
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -177,7 +193,7 @@ def _die_with_parent() -> Callable[[], None] | None:
     return die_with_parent
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Interrupt processes, and kill those that do not end; their checkpoints are whole at every moment."""
     for process in processes:
         process.send_signal(signal.SIGINT)
@@ -210,7 +226,7 @@ class _Display:
         )
         self.done, self.total = 0, fits
         self.over_all = self.bars.add_task("all", total=fits, status=f"0 of {fits}")
-        self.lines: dict[str, tuple[_Running, TaskID]] = {}
+        self.lines: dict[str, tuple[Running, TaskID]] = {}
 
     def __enter__(self) -> "_Display":
         self.bars.start()
@@ -219,13 +235,13 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def started(self, one: _Running) -> None:
+    def started(self, one: Running) -> None:
         task = self.bars.add_task(one.fit.name, total=self.epochs, status="starting")
         self.lines[one.fit.name] = one, task
         if self.bars.disable:
             print(f"{one.fit.name}: started, see {one.fit.log}", flush=True)
 
-    def ended(self, one: _Running) -> None:
+    def ended(self, one: Running) -> None:
         self.done += 1
         self.bars.remove_task(self.lines.pop(one.fit.name)[1])
         self.bars.update(self.over_all, completed=self.done, status=f"{self.done} of {self.total}")

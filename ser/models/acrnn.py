@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ser.errors import UserError
 from ser.models.convolutions import Conv, ConvBlock, ConvStack
-from ser.models.layers import LSTM, Dropout, TemporalPooling, as_sequence, check_features, follow_keras
+from ser.models.layers import LSTM, BatchNorm, Dropout, TemporalPooling, as_sequence, check_features, follow_keras
 
 
 class ACRNN(nn.Module):
@@ -30,6 +30,7 @@ class ACRNN(nn.Module):
         lstm_hidden: Units per direction.
         dropout: Share of values set to zero before the classifier.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no spectrogram, or too small.
@@ -46,6 +47,7 @@ class ACRNN(nn.Module):
         lstm_hidden: int = 128,
         dropout: float = 0.0,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
         wanted = ("channels", "mel bins", "frames")
@@ -60,6 +62,7 @@ class ACRNN(nn.Module):
         self.lstm_hidden = lstm_hidden
         self.dropout = dropout
         self.mask_padding = mask_padding
+        self.norm_momentum = norm_momentum
 
         channels, bins, _ = feature_shape
         whole_frame = (max(bins // mel_pool, 1), 1)  # a kernel as high as the image is a linear layer on every frame
@@ -83,12 +86,12 @@ class ACRNN(nn.Module):
             self.pool.score = nn.Sequential(nn.Linear(width, 1), nn.Sigmoid(), nn.Linear(1, 1, bias=False))
         self.classifier = nn.Sequential(
             nn.Linear(width, 64),
-            *([nn.BatchNorm1d(64)] if norm == "fc" else []),
+            *([BatchNorm(64)] if norm == "fc" else []),
             nn.LeakyReLU(),
             Dropout(dropout),
             nn.Linear(64, num_classes),
         )
-        self.apply(follow_keras)
+        follow_keras(self, norm_momentum)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Compute logits (B, num_classes) from features (B, C, F, T) and lengths (B,) in frames."""

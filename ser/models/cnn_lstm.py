@@ -28,6 +28,7 @@ class CNN2dLSTM(ConvLSTM):
         feature_shape: (C, F, T); the report's is (1, 128, 251), 8 s at 16 kHz. At least 128 bins and 128 frames.
         lstm_hidden: Units of the LSTM.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no spectrogram, or too small.
@@ -40,11 +41,12 @@ class CNN2dLSTM(ConvLSTM):
         *,
         lstm_hidden: int = 32,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         check_features("CNN2dLSTM", feature_shape, SPECTROGRAM, "a mel spectrogram, such as (1, 128, 251)")
         sizes = [(feature_shape[0], 64, 2), (64, 64, 4), (64, 128, 4), (128, 128, 4)]  # channels in, out, pool
         blocks = [ConvBlock(Conv(inside, outside, (3, 3)), "elu", pool=(by, by)) for inside, outside, by in sizes]
-        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, False, mask_padding)
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, False, mask_padding, norm_momentum)
 
 
 class CNN1dLSTM(ConvLSTM):
@@ -56,6 +58,7 @@ class CNN1dLSTM(ConvLSTM):
         bidirectional: `cnn1d_bilstm`; otherwise `cnn1d_lstm`.
         lstm_hidden: Units per direction.
         mask_padding: Keep padded samples out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no waveform, or too short.
@@ -69,13 +72,14 @@ class CNN1dLSTM(ConvLSTM):
         bidirectional: bool = True,
         lstm_hidden: int = 64,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         check_features("CNN1dLSTM", feature_shape, (1, "samples"), "waveforms, such as 1 s at 16 kHz, (1, 16000)")
         channels = [1, 64, 64, 128, 128]
         blocks = [
             ConvBlock(Conv(inside, outside, (1, 3)), "elu", pool=(1, 4)) for inside, outside in pairwise(channels)
         ]
-        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding)
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding, norm_momentum)
 
 
 class TimeDistributedCNNLSTM(nn.Module):
@@ -93,6 +97,7 @@ class TimeDistributedCNNLSTM(nn.Module):
             beginning; `all`, as many in a row as there are.
         num_blocks: How many blocks, for `uniform` and `first`.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no spectrogram or too small, or the coverage is unknown.
@@ -110,6 +115,7 @@ class TimeDistributedCNNLSTM(nn.Module):
         coverage: Literal["uniform", "first", "all"] = "uniform",
         num_blocks: int = 18,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
         name = "TimeDistributedCNNLSTM"
@@ -134,6 +140,7 @@ class TimeDistributedCNNLSTM(nn.Module):
         self.coverage = coverage
         self.num_blocks = num_blocks
         self.mask_padding = mask_padding
+        self.norm_momentum = norm_momentum
 
         channels, bins, _ = feature_shape
         sizes = [(channels, (2, 2), (2, 2)), (128, (2, 2), (2, 1)), (128, (2, 1), (2, 1)), (128, (2, 1), (2, 1))]
@@ -144,7 +151,7 @@ class TimeDistributedCNNLSTM(nn.Module):
         channels, bins, _ = self.convolutions.output_shape
         self.lstm = LSTM(channels * bins, lstm_hidden, bidirectional=bidirectional)
         self.classifier = nn.Linear(self.lstm.output_size, num_classes)
-        self.apply(follow_keras)
+        follow_keras(self, norm_momentum)
 
     def cut(self, features: Tensor) -> tuple[Tensor, int]:
         """Cut (B, C, F, T) into blocks (B, S, C, F, 5); also return the frames from one start to the next."""

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ser.errors import UserError
-from ser.models.layers import LSTM, Dropout, as_sequence, follow_keras, silence_padding, valid_frames
+from ser.models.layers import LSTM, BatchNorm, Dropout, as_sequence, follow_keras, silence_padding, valid_frames
 
 Activation = Literal["relu", "elu", "leaky_relu"]
 
@@ -87,7 +87,7 @@ class ConvBlock(nn.Module):
             raise UserError(f"activation is {activation!r}; choose one of {', '.join(activations)}")
         layers: list[nn.Module] = [activations[activation]]
         if norm != "none":
-            layers.insert(0 if norm == "before" else 1, nn.BatchNorm2d(conv.out_channels))
+            layers.insert(0 if norm == "before" else 1, BatchNorm(conv.out_channels))
         if dropout:
             layers.append(Dropout(dropout))
         if pool != (1, 1):
@@ -157,6 +157,7 @@ class ConvLSTM(nn.Module):
         lstm_hidden: Units per direction.
         bidirectional: Read backwards too.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class ConvLSTM(nn.Module):
         lstm_hidden: int,
         bidirectional: bool,
         mask_padding: bool,
+        norm_momentum: float,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -174,11 +176,12 @@ class ConvLSTM(nn.Module):
         self.lstm_hidden = lstm_hidden
         self.bidirectional = bidirectional
         self.mask_padding = mask_padding
+        self.norm_momentum = norm_momentum
         self.convolutions = ConvStack((feature_shape[0], *[1] * (3 - len(feature_shape)), *feature_shape[1:]), blocks)
         channels, bins, _ = self.convolutions.output_shape
         self.lstm = LSTM(channels * bins, lstm_hidden, bidirectional=bidirectional)
         self.classifier = nn.Linear(self.lstm.output_size, num_classes)
-        self.apply(follow_keras)
+        follow_keras(self, norm_momentum)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Compute logits (B, num_classes) from features (B, C, F, T) or (B, 1, N) and lengths (B,)."""

@@ -83,6 +83,7 @@ class DyCNN(ConvLSTM):
         initial_temperature: Of the attention, at the start of training; it falls linearly to 1.
         annealing: Share of the training steps in which it falls.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no spectrogram, or too small.
@@ -101,6 +102,7 @@ class DyCNN(ConvLSTM):
         initial_temperature: float = 30.0,
         annealing: float = 0.1,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         wanted = ("channels", "bins", "frames")
         check_features("DyCNN", feature_shape, wanted, "a log-mel spectrogram or MFCCs, such as (1, 40, 300)")
@@ -118,7 +120,7 @@ class DyCNN(ConvLSTM):
             else:
                 conv = Conv(inside, outside, (3, 3))
             blocks.append(ConvBlock(conv, pool=(2, 2)))
-        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding)
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding, norm_momentum)
         self.dynamic = dynamic
         self.channels = channels
         self.num_kernels = num_kernels

@@ -27,6 +27,7 @@ class CRNNmLFLB(ConvLSTM):
         lstm_hidden: Units per direction.
         bidirectional: `False` for the source's LSTM.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no spectrogram or too small, or `kernels` and `pool_time` are not four numbers.
@@ -43,6 +44,7 @@ class CRNNmLFLB(ConvLSTM):
         lstm_hidden: int = 128,
         bidirectional: bool = True,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         wanted = ("channels", "mel bins", "frames")
         check_features("CRNNmLFLB", feature_shape, wanted, "a mel spectrogram, such as (1, 128, 259)")
@@ -58,7 +60,7 @@ class CRNNmLFLB(ConvLSTM):
             )
             for i in range(4)
         ]
-        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding)
+        super().__init__(num_classes, feature_shape, blocks, lstm_hidden, bidirectional, mask_padding, norm_momentum)
         self.kernels = kernels
         self.pool_time = pool_time
         self.activation = activation

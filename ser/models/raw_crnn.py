@@ -26,6 +26,7 @@ class RawCRNN(nn.Module):
         fc_hidden: Units of the hidden layer.
         dropout: Share of the LSTM's final state set to zero.
         mask_padding: Keep padded samples out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is no waveform, or too short.
@@ -40,6 +41,7 @@ class RawCRNN(nn.Module):
         fc_hidden: int = 1024,
         dropout: float = 0.3,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
         check_features("RawCRNN", feature_shape, (1, "samples"), "waveforms, such as 3 s at 16 kHz, (1, 48000)")
@@ -49,6 +51,7 @@ class RawCRNN(nn.Module):
         self.fc_hidden = fc_hidden
         self.dropout = dropout
         self.mask_padding = mask_padding
+        self.norm_momentum = norm_momentum
 
         self.filter_banks = nn.ModuleList(
             ConvStack((1, 1, feature_shape[1]), [ConvBlock(Conv(1, FILTERS, (1, window), stride=HOP), pool=(1, 2))])
@@ -61,7 +64,7 @@ class RawCRNN(nn.Module):
         self.classifier = nn.Sequential(
             Dropout(dropout), nn.Linear(lstm_hidden, fc_hidden), nn.ReLU(), nn.Linear(fc_hidden, num_classes)
         )
-        self.apply(follow_keras)
+        follow_keras(self, norm_momentum)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Compute logits (B, num_classes) from waveforms (B, 1, N) and lengths (B,) in samples."""

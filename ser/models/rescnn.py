@@ -35,6 +35,7 @@ class ResCNN(nn.Module):
         output_units: Units of the dense layer, if more than `num_classes`: the paper has 9 for 8 or 7 emotions. The
             logits leave out those to spare.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is not (channels, coefficients, frames), too short, or an option is unknown.
@@ -51,6 +52,7 @@ class ResCNN(nn.Module):
         dropout: float = 0.2,
         output_units: int = 0,
         mask_padding: bool = True,
+        norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
         check_features("ResCNN", feature_shape, ("channels", "coefficients", "frames"), "MFCCs, such as (1, 12, 216)")
@@ -66,6 +68,7 @@ class ResCNN(nn.Module):
         self.dropout = dropout
         self.output_units = output_units
         self.mask_padding = mask_padding
+        self.norm_momentum = norm_momentum
 
         coefficients = feature_shape[0] * feature_shape[1]
         self.trunk = ConvStack(
@@ -85,7 +88,7 @@ class ResCNN(nn.Module):
         self.residual = nn.ModuleList(ResidualBlock(channels, post_add=post_add) for _ in range(num_blocks))
         self.pool = TemporalPooling("mean", channels) if pooling == "mean" else None
         self.classifier = nn.Linear(channels * (1 if self.pool else frames), max(output_units, num_classes))
-        self.apply(follow_keras)
+        follow_keras(self, norm_momentum)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Compute logits (B, num_classes) from features (B, C, F, T) and lengths (B,) in frames."""

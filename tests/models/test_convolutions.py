@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ser.errors import UserError
 from ser.models.convolutions import Conv, ConvBlock, ConvStack
-from ser.models.layers import Dropout
+from ser.models.layers import BatchNorm, Dropout
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -65,7 +65,7 @@ def test_block_orders_its_layers() -> None:
     def order(**kwargs: Any) -> list[type[nn.Module]]:
         return [type(layer) for layer in ConvBlock(conv, "elu", **kwargs).layers]
 
-    norm, act, pool = nn.BatchNorm2d, nn.ELU, nn.MaxPool2d
+    norm, act, pool = BatchNorm, nn.ELU, nn.MaxPool2d
     assert order() == [norm, act]
     assert order(norm="none") == [act]
     assert order(norm="after", pool=(2, 2)) == [act, norm, pool]

@@ -1,10 +1,17 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
+from ser.data.loaders import Batch
 from ser.errors import UserError
 from ser.models import DyCNN
 from ser.models.dycnn import DynamicConv
+from ser.task import EmotionClassifier
 
 
 @pytest.fixture
@@ -63,6 +70,39 @@ def test_temperature_falls_linearly_to_one_and_is_saved() -> None:
         net.on_step(step, 1000)
         assert temperatures() == {expected}
     DyCNN(annealing=0.0, dynamic=False).on_step(0, 1000)
+
+
+class Temperatures(Callback):
+    """Keeps the temperature of every training batch, and the checkpoint of the first epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, task: EmotionClassifier, *_: object) -> None:
+        self.seen += {round(value.item(), 4) for name, value in task.named_buffers() if "temperature" in name}
+
+    def on_train_epoch_end(self, trainer: Trainer, task: EmotionClassifier) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "expected"),
+    [(1, [31, 25, 19, 13, 7, *[1] * 5]), (2, [31, 31, 21, 21, 11, *[1] * 5])],  # 10 steps, or 6: 3 in every epoch
+)
+def test_temperature_follows_the_steps_of_the_optimiser_also_after_a_resumption(
+    accumulate: int, expected: list[int], make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    batch = Batch(torch.randn(2, 1, 8, 8), torch.tensor([8, 5]), torch.tensor([0, 1]), torch.arange(2))
+    loader = DataLoader([batch] * 5, batch_size=None)
+    first, second = Temperatures(tmp_path / "first.ckpt"), Temperatures(tmp_path / "none.ckpt")
+    for callback, checkpoint in ((first, None), (second, first.path)):
+        net = DyCNN(2, (1, 8, 8), channels=(4, 4), lstm_hidden=4, initial_temperature=31, annealing=0.5)
+        trainer = make_trainer(2, callbacks=[callback], accumulate_grad_batches=accumulate)
+        trainer.fit(EmotionClassifier(net, ["a", "b"]), loader, ckpt_path=checkpoint)
+    assert first.seen == expected
+    assert second.seen == expected[5:]
 
 
 @pytest.mark.parametrize("kwargs", [{"initial_temperature": 0.5}, {"annealing": 1.5}])

@@ -5,6 +5,7 @@ from torch import nn
 from ser.errors import UserError
 from ser.models.layers import (
     LSTM,
+    BatchNorm,
     Dropout,
     TemporalPooling,
     as_sequence,
@@ -86,7 +87,8 @@ def test_bidirectional_lstm_equals_manual_reversal() -> None:
 
 
 def test_keras_lstm_has_one_bias_which_alone_trains() -> None:
-    lstm = LSTM(4, 6).apply(follow_keras)
+    lstm = LSTM(4, 6)
+    follow_keras(lstm)
     assert sum(weight.numel() for weight in lstm.parameters() if weight.requires_grad) == 4 * (4 * 6 + 6 * 6 + 6)
     optimizer = torch.optim.SGD([weight for weight in lstm.parameters() if weight.requires_grad], lr=1.0)
     lstm(torch.randn(2, 5, 4))[1].sum().backward()
@@ -96,18 +98,59 @@ def test_keras_lstm_has_one_bias_which_alone_trains() -> None:
 
 
 def test_keras_initial_weights() -> None:
-    lstm = LSTM(4, 6).apply(follow_keras).ahead
+    net = nn.Sequential(LSTM(4, 6), nn.Linear(50, 30), BatchNorm(3))
+    follow_keras(net)
+    lstm, linear, norm = net[0].ahead, net[1], net[2]
     assert lstm.bias_ih_l0.tolist() == [0.0] * 6 + [1.0] * 6 + [0.0] * 12
     assert not lstm.bias_hh_l0.any()
     torch.testing.assert_close(lstm.weight_hh_l0.T @ lstm.weight_hh_l0, torch.eye(6))
     limit = (6 / (4 + 24)) ** 0.5
     assert 0.8 * limit < lstm.weight_ih_l0.abs().max() <= limit
-    linear = nn.Linear(50, 30).apply(follow_keras)
     limit = (6 / 80) ** 0.5
     assert 0.9 * limit < linear.weight.abs().max() <= limit
     assert not linear.bias.any()
-    norm = nn.BatchNorm2d(3).apply(follow_keras)
     assert (norm.momentum, norm.eps) == (0.01, 1e-3)
+    follow_keras(net, 0.1)
+    assert (norm.momentum, norm.eps) == (0.1, 1e-3)
+    for share in (0.0, 1.5):
+        with pytest.raises(UserError, match=f"norm_momentum is {share}; it must be more than 0 and at most 1"):
+            follow_keras(net, share)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_lstm_stays_in_single_precision_on_a_cpu(lengths: torch.Tensor | None) -> None:
+    lstm, sequence = LSTM(4, 6, bidirectional=True), torch.randn(3, 7, 4)
+    expected = lstm(sequence, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(*pair) for pair in zip(lstm(sequence, lengths), expected, strict=True))
+        assert lstm(sequence.bfloat16(), lengths)[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2, 4)])
+def test_running_statistics_begin_with_the_first_batches(shape: tuple[int, ...]) -> None:
+    """The mean of the first 1 / momentum batches, then as in torch."""
+    norm, reference = BatchNorm(3), nn.BatchNorm2d(3)
+    norm.momentum = reference.momentum = 0.25
+    batches = [torch.randn(shape) * (1 + number) + number for number in range(8)]
+    means = [batch.transpose(0, 1).flatten(1).mean(1) for batch in batches]
+    variances = [batch.transpose(0, 1).flatten(1).var(1) for batch in batches]
+    for number, batch in enumerate(batches, start=1):
+        torch.testing.assert_close(norm(batch), reference(batch.view(5, 3, *shape[2:] or (1, 1))).view(shape))
+        if number <= 4:
+            torch.testing.assert_close(norm.running_mean, sum(means[:number]) / number)
+            torch.testing.assert_close(norm.running_var, sum(variances[:number]) / number)
+            reference.load_state_dict(norm.state_dict())
+        else:
+            assert torch.equal(norm.running_mean, reference.running_mean)
+            assert torch.equal(norm.running_var, reference.running_var)
+            resumed = BatchNorm(3)
+            resumed.momentum = 0.25
+            resumed.load_state_dict(norm.state_dict())
+            norm = resumed
+    assert (norm.momentum, norm.num_batches_tracked) == (0.25, 8)
+    before = norm.running_mean.clone()
+    norm.eval()(batches[0])
+    assert torch.equal(norm.running_mean, before)
 
 
 def test_dropout() -> None:
