@@ -26,6 +26,8 @@ from torch import Tensor
 from ser.errors import UserError
 from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
 
+SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
+
 
 @dataclass
 class RunOptions:

@@ -6,25 +6,24 @@ import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 import yaml
-from lightning.pytorch.cli import LightningCLI
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
 from ser.arguments import ArgumentParser
 from ser.errors import UserError
-from ser.evaluation.fold_runs import environments, fold_numbers
+from ser.evaluation.fold_runs import PlanningCLI, environments, fold_numbers
+from ser.runs import SYNTHETIC
 from ser.search_space import Sweep, read_sweep
 from ser.storage import write_atomically
 from ser.study import open_storage, open_study, reason, storage_url
 from ser.sweep_results import TrialTable, percent, sweep_page
 from ser.trial_fits import Plan
 from ser.trials import Trials
-from ser.verbs import SerCLI, prepared
+from ser.verbs import prepared
 
 # What the sweep says of every trial itself: above all that it computes no test scores.
 OURS = {"test_checkpoint", "run.root", "run.experiment", "run.name", "ckpt_path"}
@@ -32,26 +31,6 @@ FLATTERS = (
     "Who is validated on in one fold is tested in another, so a cross-validation with these settings is a little too "
     "good: an unbiased one chooses settings anew for every test speaker."
 )
-SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
-
-
-class TrialCLI(SerCLI):
-    """The options of a trial's fit; makes what that would use, and trains nothing."""
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the verb whose options are taken."""
-        return {"fit": LightningCLI.subcommands()["fit"]}
-
-    def before_fit(self) -> None:
-        """Check what only a look at all options can tell."""
-        self._refuse_unknown_monitors()
-
-    def fit(self, **_: Any) -> None:
-        """Do not fit: the trials do."""
-
-    def after_fit(self) -> None:
-        """Say nothing: no run was made."""
 
 
 def run(args: Sequence[str]) -> None:
@@ -75,7 +54,7 @@ def run(args: Sequence[str]) -> None:
 
     shared = ["--trainer.logger", "false", *sweep.options, *of_fits]
     with prepared():
-        cli = TrialCLI(["fit", *shared, *sweep.arguments(sweep.any_settings()), "--test_checkpoint", "none"])
+        cli = PlanningCLI(["fit", *shared, *sweep.arguments(sweep.any_settings()), "--test_checkpoint", "none"])
         names = cli.datamodule.protocol.folds(cli.datamodule.table)
         folds = fold_numbers(options.folds, names) if options.folds else None
         cli.datamodule.prepare_data()  # once, rather than in one trial while the others wait

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,17 @@ class Augment:
         Returns:
             For every copy its key, and what makes it.
         """
-        return {f"{content}-{name}": Seeded((t,), seed_of(content, name)) for name, t in self._named_copies()}
+        return {f"{content}-{name}": Seeded((t,), seed_of(content, name)) for name, t in self._named_copies}
 
-    def _named_copies(self) -> Iterator[tuple[str, BaseWaveformTransform]]:
+    @cached_property
+    def _named_copies(self) -> list[tuple[str, BaseWaveformTransform]]:
         times = Counter[str]()  # the same transform may be given twice, for two draws
+        named = []
         for transform in self.copies:
             name = digest(transform)
-            yield (f"{name}-{times[name]}" if times[name] else name), transform
+            named.append((f"{name}-{times[name]}" if times[name] else name, transform))
             times[name] += 1
+        return named
 
 
 @dataclass(frozen=True)

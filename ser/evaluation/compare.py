@@ -28,7 +28,7 @@ from ser.evaluation.scores import speaker_confusions
 from ser.evaluation.statistics import Difference, Interval, holm, paired_difference, sign_test
 from ser.evaluation.summary import SCORES, Summary, summarise
 from ser.evaluation.summary_table import percent
-from ser.runs import StoredRun, find_runs
+from ser.runs import SYNTHETIC, StoredRun, find_runs
 
 SIGNIFICANT = 0.05
 
@@ -155,7 +155,7 @@ def _notes(summaries: Mapping[str, Summary]) -> list[str]:
         note if len(names) == len(summaries) else f"{', '.join(names)}: {note}" for note, names in concerns.items()
     ]
     if any(summary.synthetic for summary in summaries.values()):
-        notes.append("Synthetic speech, for trying and testing: these scores say nothing of real voices.")
+        notes.append(SYNTHETIC)
     return notes
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 
 from ser.errors import UserError
-from ser.evaluation.fold_runs import FoldRuns, Job
+from ser.evaluation.fold_runs import FoldRuns, Job, PlanningCLI
 from ser.evaluation.processes import Ended
 from ser.evaluation.summary import SCORES, Summary, summarise
 from ser.evaluation.summary_table import print_summary
 from ser.runs import RunFolder, StoredRun, table_as_csv
 from ser.storage import write_atomically
 from ser.tracking import WandbLogger
-from ser.verbs import SerCLI, prepared
+from ser.verbs import prepared
 
 
 def run(args: Sequence[str]) -> None:
@@ -51,17 +51,12 @@ def run(args: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
-class CrossvalCLI(SerCLI):
-    """The options of a fit and those of a cross-validation; makes what a fit would use, and trains nothing."""
+class CrossvalCLI(PlanningCLI):
+    """The options of a fit and those of a cross-validation."""
 
     folds: str
     seeds: int
     jobs: int | None
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the verb whose options are taken."""
-        return {"fit": LightningCLI.subcommands()["fit"]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a cross-validation."""
@@ -89,7 +84,7 @@ class CrossvalCLI(SerCLI):
 
     def before_fit(self) -> None:
         """Refuse what a cross-validation decides by itself."""
-        self._refuse_unknown_monitors()
+        super().before_fit()
         config = self._config
         for name, value in {"seeds": self.seeds, "jobs": self.jobs}.items():
             if value is not None and value < 1:
@@ -102,12 +97,6 @@ class CrossvalCLI(SerCLI):
             raise UserError("ckpt_path names one checkpoint; every fold starts anew, or where it was stopped.")
         if isinstance(config.seed_everything, bool):
             raise UserError(f"seed_everything is {config.seed_everything}; a cross-validation needs a number.")
-
-    def fit(self, **_: Any) -> None:
-        """Do not fit: the folds do."""
-
-    def after_fit(self) -> None:
-        """Say nothing: no run was made."""
 
 
 @contextmanager

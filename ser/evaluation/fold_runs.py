@@ -5,10 +5,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.cli import LightningCLI
 
 from ser.checkpoints import other_settings
 from ser.errors import UserError
@@ -23,6 +25,25 @@ DECISIVE = (
     r"|trainer\.(precision|(min|max)_\w+|limit_\w+|overfit_batches|\w*val\w*|accumulate_grad_batches|gradient_clip\w+))\b"
     r"(?!.*\.(root|cache_dir|num_workers|dirpath|verbose)$)"
 )
+
+
+class PlanningCLI(SerCLI):
+    """The options of a fit; makes what that would use, and trains nothing: fits in processes of their own do."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the verb whose options are taken."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
+    def before_fit(self) -> None:
+        """Check what only a look at all options can tell."""
+        self._refuse_unknown_monitors()
+
+    def fit(self, **_: Any) -> None:
+        """Do not fit."""
+
+    def after_fit(self) -> None:
+        """Say nothing: no run was made."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ser.evaluation.report_parts import sentence
 from ser.evaluation.summary import Summary
-from ser.runs import StoredRun
+from ser.runs import SYNTHETIC, StoredRun
 
 FEW = 6  # folds that are named one by one
 Fact = tuple[str, list[str]]  # a term, and the lines that say what it is here
@@ -46,7 +46,7 @@ def warnings(summary: Summary) -> list[str]:
     protocol = summary.runs[0].protocol
     found = []
     if summary.synthetic:
-        found.append("Synthetic speech, for trying and testing: these scores say nothing of real voices.")
+        found.append(SYNTHETIC)
     if not protocol["speaker_disjoint"]:
         found.append(
             "The protocol shares speakers between training and test: these scores say nothing of people whom the "

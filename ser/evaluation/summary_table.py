@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ser.evaluation.summary import SCORES, Summary
+from ser.runs import SYNTHETIC
 
 COLUMNS = {"uar": "UAR %", "wa": "WA %", "macro_f1": "macro-F1 %"}
 
@@ -29,7 +30,7 @@ def print_summary(summary: Summary) -> None:
         if recall.interval.note and recall.interval.note not in remarks:
             print(f"* recall of {label}: {recall.interval.note}")
     if summary.synthetic:
-        print("Synthetic speech, for trying and testing: these scores say nothing of real voices.")
+        print(SYNTHETIC)
     for note in summary.notes:
         print(f"Note: {note}")
 
