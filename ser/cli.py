@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ser import __version__
-from ser.errors import UserError
+from ser.errors import JobEnded, UserError
 
 VERBS = {
     "fit": "train a network, then test the chosen checkpoint on a speaker it has never heard",
@@ -60,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Command-line arguments; those of the process if there are none.
 
     Returns:
-        The exit code: 0, 2 for bad input, or 130 after Ctrl-C.
+        The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 1 where another process was lost.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -81,6 +81,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)
         return 2
+    except JobEnded as ended:
+        print(f"ser: error: {ended}", file=sys.stderr)
+        return ended.code
     except KeyboardInterrupt:
         print("ser: interrupted", file=sys.stderr)
         return 130

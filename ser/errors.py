@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The errors that end the command line with a message instead of a traceback."""
 
 
 class UserError(Exception):
@@ -6,6 +6,19 @@ class UserError(Exception):
 
     The command line prints the message alone, without a traceback, and exits with code 2.
     """
+
+
+class JobEnded(Exception):
+    """The work was ended from outside: a process was killed, a node lost.
+
+    Args:
+        message: What happened, and how to go on.
+        code: Exit code of the command line.
+    """
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:

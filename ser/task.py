@@ -29,7 +29,7 @@ class Utterances(Protocol):
         features: (B, ..., T), zero behind each segment's end; an utterance that is not divided is one segment.
         lengths: (B,) valid frames of each.
         targets: (B,) class numbers.
-        positions: (B,) which utterances these are of.
+        positions: (B,) which utterances these are of; a negative one does not count.
     """
 
     features: Tensor
@@ -176,7 +176,8 @@ class EmotionClassifier(LightningModule):
         """Return the utterances' positions (U,) and the probability of every emotion (U, K)."""
         probabilities = self(batch.features, batch.lengths).float().softmax(dim=-1)
         utterances, _, positions = by_utterance(probabilities, batch.targets, batch.positions)
-        return positions, utterances
+        counted = positions >= 0
+        return positions[counted], utterances[counted]
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and, if there is one, the schedule."""
@@ -256,14 +257,16 @@ class EmotionClassifier(LightningModule):
     def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
         if stage == "train":
             logits, loss = self._train(batch)
+            probabilities, targets, positions = logits.detach().softmax(dim=-1), batch.targets, batch.positions
         else:
             logits = self(batch.features, batch.lengths).float()  # (B, K)
             losses = F.cross_entropy(logits, batch.targets, reduction="none")[:, None]  # (B, 1)
             # Every utterance counts once, however many segments it has.
-            loss = by_utterance(losses, batch.targets, batch.positions)[0].mean()
-        probabilities, positions, targets = logits.detach().softmax(dim=-1), batch.positions, batch.targets
-        if stage != "train":
-            probabilities, targets, positions = by_utterance(probabilities, targets, positions)
+            values = torch.cat([logits.softmax(dim=-1), losses], dim=1)  # (B, K + 1)
+            values, targets, positions = by_utterance(values, batch.targets, batch.positions)
+            counted = positions >= 0
+            values, targets, positions = values[counted], targets[counted], positions[counted]
+            probabilities, loss = values[:, :-1], values[:, -1].sum() / max(len(targets), 1)
         metrics.update(probabilities, targets)
         scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
         for name, score in scores.items():

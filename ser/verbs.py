@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,15 +12,19 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser.checkpoints import AtomicCheckpoints, BestAndLast, defaults_of, read_checkpoint, refuse_other_settings
 from ser.data import SpeechCorpus
 from ser.data.splits import SIDES, Side
-from ser.errors import UserError, user_error_behind
+from ser.errors import JobEnded, UserError, user_error_behind
+from ser.job import RESUME, Peers, lost_peer
 from ser.parser import Parser
 from ser.recorder import RunRecorder
 from ser.runs import RunFolder, RunOptions
@@ -72,6 +77,8 @@ def prepared() -> Iterator[None]:
         failed = False
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except SIGTERMException as error:
+        raise JobEnded(f"ended by SIGTERM. {RESUME}", code=128 + signal.SIGTERM) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -80,7 +87,7 @@ def prepared() -> Iterator[None]:
             "on with --ckpt_path last, or choose another place with --run.root."
         ) from error
     except Exception as error:
-        if wrapped := user_error_behind(error):
+        if wrapped := user_error_behind(error) or lost_peer(error):
             raise wrapped from None
         raise
     finally:
@@ -187,17 +194,24 @@ class SerCLI(LightningCLI):
         config = self._config
         self.run_folder = self._run_folder(config)
         callbacks = self.config_init[self.subcommand].trainer.callbacks or []
+        peers = Peers()
+        callbacks = [peers, *callbacks]
         if not config.trainer.fast_dev_run:
             callbacks = [RunRecorder(self.run_folder, self.config_text), *callbacks]
         plugins = config.trainer.plugins or []
+        plugins = [AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
+        if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            # Lightning would resume from a checkpoint that all runs of the experiment share.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
         if os.environ.get("WANDB_MODE") == "disabled":
             kwargs["logger"] = False
         trainer = super().instantiate_trainer(
             callbacks=callbacks,
             default_root_dir=str(self.run_folder.experiment),
-            plugins=[AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+            plugins=plugins,
             **kwargs,
         )
+        peers.watch(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 tags = [self.datamodule.name, self._system(config), type(self.datamodule.protocol).__name__]

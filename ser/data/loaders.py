@@ -17,6 +17,7 @@ from ser.data.items import Items
 from ser.data.rows import Rows
 
 UNKNOWN = -1  # target of an utterance whose emotion is not known
+FILLER = -1  # what a process draws that has no utterance to evaluate; the position of what it fetches instead
 
 Sampling = Literal["shuffle", "balanced"]
 
@@ -28,7 +29,8 @@ class Batch(NamedTuple):
         features: (B, ..., T), zero behind each segment's end.
         lengths: (B,) valid frames of each.
         targets: (B,) positions in the corpus's labels; ``UNKNOWN`` where the emotion is unknown.
-        positions: (B,) the utterance of each: its place in the corpus's list. Those of one utterance are neighbours.
+        positions: (B,) the utterance of each: its place in the corpus's list, or ``FILLER`` for one that must not be
+            counted. Those of one utterance are neighbours.
     """
 
     features: Tensor
@@ -69,6 +71,8 @@ class FeatureSet(Dataset[Batch]):
         if self.trim:
             features = np.ascontiguousarray(features[..., : int(lengths.max())])
         targets, positions = (of[chosen].repeat_interleave(counts) for of in (self.targets, self.positions))
+        if FILLER in draws:
+            positions = torch.full_like(positions, FILLER)
         return Batch(torch.from_numpy(features), lengths, targets, positions)
 
 
@@ -153,14 +157,18 @@ class Draws(DistributedSampler[int]):
 
 
 class EachOnce(DistributedSampler[int]):
-    """Divides an evaluation set between processes without repeating utterances to make it even."""
+    """Divides an evaluation set between processes without repeating utterances to make it even.
+
+    A process without an utterance gets ``FILLER``: it must take part, for the scores are joined over all processes.
+    """
 
     def __init__(self, dataset: FeatureSet, num_replicas: int, rank: int) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=False)
-        self.num_samples = len(range(rank, len(dataset), num_replicas))
+        self.share: Sequence[int] = range(rank, len(dataset), num_replicas) or [FILLER]
+        self.num_samples = len(self.share)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+        return iter(self.share)
 
 
 def loader(

@@ -22,6 +22,7 @@ from ser.errors import UserError
 from ser.models.layers import (
     LSTM,
     Dropout,
+    Normalisation,
     Pooling,
     TemporalPooling,
     as_sequence,
@@ -242,37 +243,12 @@ class ConvolutionModule(nn.Module):
         return dropped
 
 
-class MaskedBatchNorm(nn.Module):
-    """Batch normalisation of (B, T, D) whose training statistics are those of the valid frames alone.
-
-    No subclass of torch's, which Lightning's `sync_batchnorm` would replace by a layer that takes no mask.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
+class MaskedBatchNorm(Normalisation):
+    """Batch normalisation of (B, T, D) whose training statistics are those of the valid frames alone."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps = eps
-        self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.register_buffer("running_mean", torch.zeros(width))
-        self.register_buffer("running_var", torch.ones(width))
+        super().__init__(width, eps=eps, momentum=momentum)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise (B, T, D); `valid` is (B, T)."""
-        flat = x.flatten(0, 1)  # (B·T, D)
-        if valid is None or not self.training:
-            statistics = (self.running_mean, self.running_var, self.weight, self.bias)
-            return F.batch_norm(flat, *statistics, self.training, self.momentum, self.eps).view_as(x)
-        flat = flat.float()  # sums over a batch overflow in half precision
-        count = valid.sum()
-        weights = (valid / count).view(-1, 1)  # (B·T, 1)
-        mean = (flat * weights).sum(0)
-        centred = flat - mean
-        variance = (centred.square() * weights).sum(0)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
-        return torch.addcmul(self.bias, centred, self.weight * torch.rsqrt(variance + self.eps)).view_as(x)
+        return self.normalise(x.flatten(0, 1), None if valid is None else valid.view(-1, 1)).view_as(x)

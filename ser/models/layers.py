@@ -6,10 +6,11 @@ Sequences are (B, T, D), with D numbers per frame.
 """
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
 
 from ser.errors import UserError
 
@@ -125,7 +126,7 @@ def follow_keras(net: nn.Module, norm_momentum: float = 0.01) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(module, BatchNorm):
             module.momentum, module.eps = norm_momentum, 1e-3
         elif isinstance(module, nn.LSTM):
             input_weights, recurrent_weights, bias, second_bias = module.parameters()
@@ -136,7 +137,49 @@ def follow_keras(net: nn.Module, norm_momentum: float = 0.01) -> None:
             nn.init.zeros_(second_bias).requires_grad_(False)
 
 
-class BatchNorm(nn.BatchNorm2d):
+class Normalisation(nn.Module):
+    """Base of batch norms: several processes that train together use the statistics of all their batches, as one would.
+
+    No subclass of torch's, which Lightning's `sync_batchnorm` would replace by a layer that runs on a GPU alone and
+    knows neither masks nor how a subclass follows its statistics.
+
+    Args:
+        channels: C.
+        eps: Added to the variance.
+        momentum: Share of a batch in the running statistics, which are used outside training.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, *, eps: float, momentum: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def normalise(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalise (N, C); only the rows in `valid`, (N, 1), count into the statistics of training."""
+        if not self.training or (valid is None and not several_processes()):
+            statistics = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(x, *statistics, self.training, self.momentum, self.eps)
+        flat = x.float()  # sums over a batch overflow in half precision
+        valid = torch.ones_like(flat[:, :1]) if valid is None else valid
+        count = over_processes(valid.sum())
+        weights = valid / count
+        mean = over_processes((flat * weights).sum(0))
+        centred = flat - mean
+        variance = over_processes((centred.square() * weights).sum(0))
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
+        return torch.addcmul(self.bias, centred, self.weight * torch.rsqrt(variance + self.eps))
+
+
+class BatchNorm(Normalisation):
     """Batch norm of (B, C, …) whose running statistics are those of batches from the first step on.
 
     They are the mean of the first 1 / momentum batches, and from then on follow as in Keras and torch. There they start
@@ -148,26 +191,55 @@ class BatchNorm(nn.BatchNorm2d):
         channels: C.
     """
 
-    momentum: float
     num_batches_tracked: Tensor
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels)
+        super().__init__(channels, eps=1e-5, momentum=0.1)
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
         self.starting = True  # counting on a GPU makes the CPU wait for it, so it ends with the start
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Take (B, C) too."""
-
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Normalise; training counts a batch into the statistics."""
-        if not (self.training and self.starting):
-            return super().forward(input)
-        momentum, batches = self.momentum, 1 + int(self.num_batches_tracked)
-        self.starting = batches * momentum < 1
-        self.momentum = 1 / batches if self.starting else momentum
-        output = super().forward(input)
+        if not self.training:
+            return self.normalise(x)
+        self.num_batches_tracked += 1
+        momentum = self.momentum
+        if self.starting:
+            batches = int(self.num_batches_tracked)
+            self.starting = batches * momentum < 1
+            self.momentum = 1 / batches if self.starting else momentum
+        if several_processes():
+            last = x.movedim(1, -1)  # (B, …, C)
+            output = self.normalise(last.flatten(0, -2)).view(last.shape).movedim(-1, 1).to(x.dtype)
+        else:
+            output = self.normalise(x)
         self.momentum = momentum
         return output
+
+
+def several_processes() -> bool:
+    """Tell whether this process trains together with others."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def over_processes(values: Tensor) -> Tensor:
+    """Return the sum of all processes' values, through which gradients flow; without others, the values."""
+    total: Tensor = _Sum.apply(values) if several_processes() else values  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """Its gradient with respect to one process's values sums what all processes make of the total."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return over_processes(gradient)
 
 
 class Dropout(nn.Module):
@@ -196,7 +268,7 @@ class Dropout(nn.Module):
         if not self.training or dropped == 0:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return nn.functional.dropout(x, self.p)
+            return F.dropout(x, self.p)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         drawn = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over -32768 … 32767
         return x * (drawn >= dropped - 32768).to(x.dtype).mul_(65536 / (65536 - dropped))
