@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from ser.errors import JobEnded
+from ser.errors import JobEnded, UserError
 
 LOOK_EVERY_S = 0.2
 RESUME = "The same command with --ckpt_path last goes on after the last whole epoch."
@@ -64,6 +65,42 @@ class Peers(Callback):
 def _started(trainer: Trainer) -> Sequence[subprocess.Popen[bytes]]:
     """Return the processes that Lightning has started from this one."""
     return getattr(trainer.strategy.launcher, "procs", ())
+
+
+def slurm() -> list[SLURMEnvironment]:
+    """Return what tells Lightning that SLURM has started this process, if it has.
+
+    A job that SLURM queues again goes on by ``--ckpt_path last``. Lightning's own way of queueing it would leave a
+    checkpoint where every run of the experiment would take it for its own.
+
+    Raises:
+        UserError: The job was not started as Lightning understands it.
+    """
+    try:
+        return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    except RuntimeError as error:
+        raise UserError(str(error)) from error
+
+
+def refuse_other_number_of_processes(trainer: Trainer) -> None:
+    """Hold devices and nodes against what torchrun or SLURM has started.
+
+    Raises:
+        UserError: They are not as many.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is None:
+        return
+    devices, nodes = trainer.num_devices, trainer.num_nodes
+    try:
+        environment.validate_settings(num_devices=devices, num_nodes=nodes)
+    except ValueError as error:
+        started = os.environ.get("SLURM_NTASKS") or os.environ.get("WORLD_SIZE")
+        raise UserError(
+            f"{started} processes were started, but {nodes} node{'s' * (nodes > 1)} with {devices} "
+            f"device{'s' * (devices > 1)} each were asked for: --trainer.num_nodes must be the number of nodes, and "
+            "--trainer.devices the number of processes on each."
+        ) from error
 
 
 def lost_peer(error: BaseException) -> JobEnded | None:

@@ -1,6 +1,7 @@
 """The recorder: a callback that writes the run folder and shows results while a run goes on."""
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from torch import Tensor
 from ser.errors import UserError
 from ser.runs import Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
+
+SHOWN_WITHIN_S = 60.0  # a folder that another node has made, on this one
 
 
 @runtime_checkable
@@ -56,6 +59,8 @@ class RunRecorder(Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(Path(path, "checkpoints"))
+        if not trainer.is_global_zero:
+            _refuse_unshared(Path(path))
         if trainer.is_global_zero and self.config is not None and not (stage != "fit" and self._has("config.yaml")):
             self._write("config.yaml", self.config)
         if trainer.is_global_zero and stage in ("fit", "test", "validate"):
@@ -231,6 +236,7 @@ class RunRecorder(Callback):
             "trainable_parameters": _trainable(pl_module),
             "device": pl_module.device.type,
             "precision": trainer.precision,
+            "processes": trainer.world_size,
         }
 
     def _write_scores(self, **sections: Any) -> None:
@@ -245,6 +251,22 @@ class RunRecorder(Callback):
 
     def _has(self, name: str) -> bool:
         return (self.run.path / name).exists()
+
+
+def _refuse_unshared(run: Path) -> None:
+    """See that the first process's run folder is here, too: what it writes to, all processes read the checkpoint from.
+
+    Raises:
+        UserError: It is not, even after some time, which a network's file system may take to show it.
+    """
+    deadline = time.monotonic() + SHOWN_WITHIN_S
+    while not run.is_dir():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"The run folder {run} of the first node is not on {socket.gethostname()}. Give a --run.root that all "
+                "nodes share, and the same on all."
+            )
+        time.sleep(1)
 
 
 def _print_recognised(header: Sequence[str], rows: Sequence[Sequence[Any]], shown: int = 20) -> None:

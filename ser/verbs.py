@@ -13,18 +13,18 @@ from typing import Any, Literal
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser.checkpoints import AtomicCheckpoints, BestAndLast, defaults_of, read_checkpoint, refuse_other_settings
 from ser.data import SpeechCorpus
 from ser.data.splits import SIDES, Side
 from ser.errors import JobEnded, UserError, user_error_behind
-from ser.job import RESUME, Peers, lost_peer
+from ser.job import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
 from ser.parser import Parser
 from ser.recorder import RunRecorder
 from ser.runs import RunFolder, RunOptions
@@ -200,9 +200,8 @@ class SerCLI(LightningCLI):
             callbacks = [RunRecorder(self.run_folder, self.config_text), *callbacks]
         plugins = config.trainer.plugins or []
         plugins = [AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
-        if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-            # Lightning would resume from a checkpoint that all runs of the experiment share.
-            plugins.append(SLURMEnvironment(auto_requeue=False))
+        if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins += slurm()
         if os.environ.get("WANDB_MODE") == "disabled":
             kwargs["logger"] = False
         trainer = super().instantiate_trainer(
@@ -211,6 +210,7 @@ class SerCLI(LightningCLI):
             plugins=plugins,
             **kwargs,
         )
+        refuse_other_number_of_processes(trainer)
         peers.watch(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -224,7 +224,9 @@ class SerCLI(LightningCLI):
         if config.ckpt_path == "last":
             checkpoint = self.run_folder.last_checkpoint
             if checkpoint is None:
-                print(f"No run of {self.run_folder.experiment / self.run_folder.name} to resume; starting one.")
+                rank_zero_only(print)(
+                    f"No run of {self.run_folder.experiment / self.run_folder.name} to resume; starting one."
+                )
             else:
                 refuse_other_settings(self.config_text, self.run_folder.path / "config.yaml")
                 self.model.refuse_other(read_checkpoint(checkpoint))
@@ -235,7 +237,7 @@ class SerCLI(LightningCLI):
         """Test the chosen checkpoint, and say where everything is."""
         which = self._config.test_checkpoint
         if which == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
-            print("No checkpoint was chosen, so none is tested.")
+            rank_zero_only(print)("No checkpoint was chosen, so none is tested.")
             which = "none"
         if which != "none" and not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which, verbose=False)

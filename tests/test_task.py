@@ -11,10 +11,11 @@ from lightning.pytorch import seed_everything
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ser.corpora import Synthetic
 from ser.data import Augment, LogMel, PeakNoise, Preprocess
-from ser.data.loaders import Batch
+from ser.data.loaders import FILLER, Batch, EachOnce
 from ser.errors import UserError
 from ser.models import CoRNN
 from ser.schedules import InverseTimeDecay
@@ -67,6 +68,25 @@ def test_scores_of_a_fit_agree_with_scikit_learn(data, trainer):
     assert scores["test/uar"] == pytest.approx(balanced_accuracy_score(truth, test))
     assert scores["test/wa"] == pytest.approx(np.mean(np.equal(truth, test)))
     assert scores["test/macro_f1"] == pytest.approx(f1_score(truth, test, average="macro"))
+
+
+def test_a_process_without_an_utterance_takes_part_and_counts_none(data, trainer):
+    """With more processes than utterances; otherwise the others would wait for it for ever."""
+    task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, normalize="none")
+    data.prepare_data()
+    spoken = data.test_dataloader().dataset
+    everything = spoken.__getitems__(list(range(24)))
+    shares = [list(EachOnce(spoken, 26, rank)) for rank in range(26)]
+    assert shares == [[item] for item in range(24)] + [[FILLER]] * 2
+    batches = [spoken.__getitems__(share) for share in shares]
+    scores = [
+        trainer.test(task, DataLoader(held, batch_size=None), verbose=False)[0]
+        for held in ([everything], batches, batches[::-1])
+    ]
+    assert scores[0] == pytest.approx(scores[1])
+    assert scores[0] == pytest.approx(scores[2])
+    said = trainer.predict(task, DataLoader(batches, batch_size=None))
+    assert torch.cat([positions for positions, _ in said]).tolist() == everything.positions.tolist()
 
 
 def test_statistics_are_those_of_the_training_side(data, trainer):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -239,16 +240,6 @@ def test_only_runs_of_the_same_name_are_resumed(ser):
 
 
 @pytest.mark.slow
-def test_two_processes_finish_and_count_every_test_utterance_once(cache, tmp_path):
-    options = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
-    done = subprocess.run(_fit_command(cache, tmp_path, *options), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "cornn-synthetic/fold0-seed1"
-    assert len({row["file"] for row in rows(run / "predictions.csv")}) == 24
-    assert json.loads((run / "metrics.json").read_text())["test"]["utterances"] == 24
-
-
-@pytest.mark.slow
 def test_a_full_disk_is_one_message_and_keeps_the_last_checkpoint(cache, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
@@ -341,6 +332,22 @@ def test_a_killed_fit_resumes_to_the_same_scores(cache, tmp_path):
         if name == "metrics.json":
             runs = [{part: json.loads(text)[part] for part in ("val", "test")} for text in runs]
         assert runs[0] == runs[1]
+
+
+def test_sigterm_ends_a_fit_with_its_own_code_and_says_how_it_goes_on(ser, capsys):
+    last = Path("runs/cornn-synthetic/fold0-seed1/checkpoints/last.ckpt").resolve()
+
+    def terminate():
+        while not last.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    assert fit(ser, "--trainer.max_epochs", 99, "--early_stopping.patience", 99) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert "ended by SIGTERM. The same command with --ckpt_path last goes on" in said
+    assert not (last.parents[1] / "metrics.json").exists()
+    assert fit(ser, "--trainer.max_epochs", 2, "--ckpt_path", "last") == 0
 
 
 BAD_OPTIONS = {
