@@ -9,8 +9,10 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+Learnt = dict[tuple[str, bool], dict[str, Tensor]]  # by network and precision
 
-def trained(name: str, items: slice, *, together: bool) -> dict[str, Tensor]:
+
+def trained(name: str, items: slice, *, together: bool, half_precision: bool = False) -> dict[str, Tensor]:
     """Train a network for two steps on a part of a batch, and return what it has learnt."""
     torch.manual_seed(0)
     build, kwargs, _ = SMALL[name]
@@ -25,7 +27,9 @@ def trained(name: str, items: slice, *, together: bool) -> dict[str, Tensor]:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     for _ in range(2):
         optimizer.zero_grad()
-        functional.cross_entropy(model(features[items], lengths[items]), targets[items]).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half_precision):
+            logits = model(features[items], lengths[items])
+        functional.cross_entropy(logits.float(), targets[items]).backward()
         optimizer.step()
     return net.state_dict()
 
@@ -34,12 +38,17 @@ def train_a_half(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     # Of unlike lengths, so that one process's statistics are not the other's.
-    torch.save({name: trained(name, slice(rank, None, 2), together=True) for name in SMALL}, folder / f"{rank}.pt")
+    learnt = {
+        (name, half_precision): trained(name, slice(rank, None, 2), together=True, half_precision=half_precision)
+        for name in SMALL
+        for half_precision in (False, True)
+    }
+    torch.save(learnt, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def halves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Learnt]:
     folder = tmp_path_factory.mktemp("together")
     torch.multiprocessing.spawn(train_a_half, args=(folder,), nprocs=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
@@ -47,10 +56,19 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_two_processes_learn_what_one_learns(name: str, halves: list[dict[str, dict[str, Tensor]]]) -> None:
+def test_two_processes_learn_what_one_learns(name: str, halves: list[Learnt]) -> None:
     """Weights and, synchronised, the running statistics of batch norms."""
     alone = trained(name, slice(None), together=False)
     for half in halves:
-        assert half[name].keys() == alone.keys()
+        assert half[name, False].keys() == alone.keys()
         for key, value in alone.items():
-            assert torch.allclose(half[name][key], value, rtol=1e-3, atol=1e-4), key
+            assert torch.allclose(half[name, False][key], value, rtol=1e-3, atol=1e-4), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_two_processes_learn_the_same_in_bfloat16(name: str, halves: list[Learnt]) -> None:
+    ours, others = (half[name, True] for half in halves)
+    assert all(value.isfinite().all() for value in ours.values())
+    assert [key for key, value in ours.items() if not torch.equal(value, others[key])] == []
+    assert any(not torch.allclose(value, halves[0][name, False][key], atol=1e-6) for key, value in ours.items())
