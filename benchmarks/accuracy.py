@@ -50,16 +50,16 @@ def main() -> None:
     """Measure what the table lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of EMO-DB")
-    parser.add_argument("--systems", nargs="*", help="names of configs; all by default")
+    known = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.yaml"))
+    parser.add_argument("--systems", nargs="*", choices=known, default=known, metavar="SYSTEM", help="configs; all")
     parser.add_argument("--folds", type=int, nargs="*", default=[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60, help="longest time of a fit")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
     parser.add_argument("--accelerator", default="auto")
     options = parser.parse_args()
-    systems = options.systems or sorted(path.stem for path in (REPOSITORY / "configs").glob("*.yaml"))
     for fold in options.folds:
-        for system in systems:
+        for system in options.systems:
             key = {"system": system, "fold": str(fold), "seed": str(options.seed), "config": config_hash(system)}
             if any(all(row[name] == value for name, value in key.items()) for row in read_table()):
                 continue
