@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class JobEnded(Exception):
-    """The work was ended from outside: a process was killed, a node lost.
+    """The work ended before its time, for no mistake in the input: a process was lost, say, or training diverged.
 
     Args:
         message: What happened, and how to go on.

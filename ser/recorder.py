@@ -1,6 +1,7 @@
 """The recorder: a callback that writes the run folder and shows results while a run goes on."""
 
 import json
+import math
 import socket
 import sys
 import time
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ser.errors import UserError
+from ser.errors import JobEnded, UserError
 from ser.runs import Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
 
@@ -79,7 +80,11 @@ class RunRecorder(Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock: an epoch with its validation. Where no progress bar shows, say how it went."""
+        """Stop the clock: an epoch with its validation. Where no progress bar shows, say how it went.
+
+        Raises:
+            JobEnded: The training loss is no number any more.
+        """
         seconds = time.perf_counter() - self._epoch_start
         metrics = trainer.callback_metrics  # on every process: to look at them reduces over all
         scores = {name: value.item() for name, value in metrics.items() if name.startswith(("train/", "val/"))}
@@ -91,6 +96,11 @@ class RunRecorder(Callback):
         if trainer.is_global_zero and not sys.stdout.isatty():
             said = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
             print(f"Epoch {trainer.current_epoch}: {said} ({seconds:.1f} s)", flush=True)
+        if not math.isfinite(loss := scores.get("train/loss", 0.0)):
+            raise JobEnded(
+                f"The training loss is {loss} after epoch {trainer.current_epoch}: the network learns nothing more. "
+                "Lower --optimizer.lr, clip gradients (--trainer.gradient_clip_val 1), or train in single precision."
+            )
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keep what was said of a batch."""
@@ -151,7 +161,7 @@ class RunRecorder(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how an interrupted fit goes on."""
         resumable = trainer.state.fn == "fit" and self.run.reserved and self._has("checkpoints/last.ckpt")
-        if trainer.is_global_zero and resumable and not isinstance(exception, UserError):
+        if trainer.is_global_zero and resumable and not isinstance(exception, UserError | JobEnded):
             print(f"\nInterrupted; the same command with --ckpt_path last goes on in {self.run.path}.", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:

@@ -79,6 +79,10 @@ def prepared() -> Iterator[None]:
         raise UserError(str(error)) from error
     except SIGTERMException as error:
         raise JobEnded(f"ended by SIGTERM. {RESUME}", code=128 + signal.SIGTERM) from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # of which Lightning makes an exit code of 1
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -334,20 +334,44 @@ def test_a_killed_fit_resumes_to_the_same_scores(cache, tmp_path):
         assert runs[0] == runs[1]
 
 
-def test_sigterm_ends_a_fit_with_its_own_code_and_says_how_it_goes_on(ser, capsys):
+@pytest.mark.parametrize(
+    ("sent", "code", "message"),
+    [
+        (signal.SIGTERM, 143, "ended by SIGTERM. The same command with --ckpt_path last goes on"),
+        (signal.SIGINT, 130, "ser: interrupted"),
+    ],
+)
+def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_it_goes_on(ser, capsys, sent, code, message):
     last = Path("runs/cornn-synthetic/fold0-seed1/checkpoints/last.ckpt").resolve()
 
-    def terminate():
+    def send():
         while not last.exists():
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), sent)
 
-    threading.Thread(target=terminate, daemon=True).start()
-    assert fit(ser, "--trainer.max_epochs", 99, "--early_stopping.patience", 99) == 128 + signal.SIGTERM
+    former = signal.getsignal(signal.SIGINT)
+    threading.Thread(target=send, daemon=True).start()
+    try:
+        assert fit(ser, "--trainer.max_epochs", 99, "--early_stopping.patience", 99) == code
+    finally:
+        signal.signal(signal.SIGINT, former)  # which Lightning has switched off
     said = capsys.readouterr().err
-    assert "ended by SIGTERM. The same command with --ckpt_path last goes on" in said
+    assert message in said
+    assert "Interrupted; the same command with --ckpt_path last goes on in runs/cornn-synthetic/fold0-seed1." in said
     assert not (last.parents[1] / "metrics.json").exists()
     assert fit(ser, "--trainer.max_epochs", 2, "--ckpt_path", "last") == 0
+
+
+def test_training_that_diverges_stops_and_is_not_scored(ser, capsys):
+    """Outputs that are no numbers would be scored at chance."""
+    assert fit(ser, "--optimizer.lr", 1e30, "--trainer.max_epochs", 9) == 1
+    said = capsys.readouterr().err
+    assert "The training loss is nan after epoch" in said
+    assert "Lower --optimizer.lr" in said
+    assert "--ckpt_path last" not in said
+    run = Path("runs/cornn-synthetic/fold0-seed1")
+    assert rows(run / "history.csv")[-1]["train/loss"] == "nan"
+    assert not (run / "predictions.csv").exists()
 
 
 BAD_OPTIONS = {

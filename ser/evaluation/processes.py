@@ -88,7 +88,7 @@ class Running:
         if code < 0:
             why = ", probably because memory ran out" if -code == signal.SIGKILL else ""
             return f"it was ended by {signal.Signals(-code).name}{why}"
-        if code == 2 and "ser: error: " in said:
+        if "ser: error: " in said:
             return said.rpartition("ser: error: ")[2].strip()
         raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception)\b.*", said, re.MULTILINE)
         return raised[-1] if raised else f"it ended with code {code}"
