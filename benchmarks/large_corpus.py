@@ -1,17 +1,27 @@
-"""Memory and time as a corpus grows: checking, building the cache and training, at several sizes.
+"""Time, memory and disk as a corpus grows, and what the feature cache costs when it is larger than memory.
 
     python benchmarks/large_corpus.py [--utterances 2000 20000] [--folder DIR]
 
 Makes corpora of wav files of 1 to 3 s (noise of changing loudness, 12 speakers, 4 emotions) described by a CSV, and
-runs each part in a process of its own, whose largest resident memory the system tells; what it has mapped of the cache
-counts. The training part is two epochs of a small CoRNN without Conformer. Needs about 0.2 MB of disk per utterance.
+runs every part in a process of its own, whose largest resident memory the system tells. Four tables:
+
+- growth: checking the recordings, building the cache, and an epoch of a small CoRNN, at every size;
+- training on the largest corpus from the cache against training from memory, block of batches by block of batches, with
+  memory enough, and under a limit that the cache does not fit in (a control group of Linux, which root alone can make);
+- building the largest corpus by one process on one core, and by two that share the work, each on a core of its own;
+- the index of so many recordings as 1,000 hours have, with made-up keys.
+
+Needs about 0.25 MB of disk per utterance.
 """
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +35,8 @@ from rich.table import Table
 
 RATE_HZ = 16_000
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
+GROUP = Path("/sys/fs/cgroup/memory/ser-large-corpus")  # version 1; version 2 has no folder of this name
+GROUP_LIMIT = "memory.limit_in_bytes"
 
 
 def write_corpus(folder: Path, utterances: int) -> Path:
@@ -46,16 +58,37 @@ def write_corpus(folder: Path, utterances: int) -> Path:
     return table
 
 
-def build(table: Path, cache: Path) -> float:
-    """Check the corpus and compute its features; seconds."""
+# -- what is measured, each in a process of its own --
+
+
+def check(table: Path, cache: Path) -> dict[str, float]:
+    """Look into every recording."""
     data = corpus(table, cache)
     start = time.perf_counter()
+    hours = sum(recording.duration_s for recording in data.recordings) / 3600
+    return {"seconds": time.perf_counter() - start, "hours": hours}
+
+
+def build(table: Path, cache: Path) -> dict[str, float]:
+    """Compute the features of recordings that were checked, when told to; start and end by the system's clock."""
+    data = corpus(table, cache)
+    len(data.recordings)
+    print("ready", flush=True)
+    input()
+    start = time.time()
     data.prepare_data()
-    return time.perf_counter() - start
+    return {"seconds": time.time() - start, "start": start, "end": time.time()}
 
 
-def train(table: Path, cache: Path) -> float:
-    """Train on the features; seconds of the second epoch."""
+def train(table: Path, cache: Path, comparing: bool = False) -> dict[str, float]:
+    """Train two epochs, of which the second is timed.
+
+    Args:
+        table: The corpus.
+        cache: The cache folder.
+        comparing: Take every other block of batches from rows that are held in memory, and time both kinds: whatever
+            else the machine does slows both alike.
+    """
     import torch
     from lightning.pytorch import Callback, Trainer
 
@@ -63,16 +96,21 @@ def train(table: Path, cache: Path) -> float:
     from ser.task import EmotionClassifier
 
     class Clock(Callback):
-        """Times the latest epoch's training."""
+        """Times every batch of the latest epoch, by where its features came from."""
 
         def on_train_epoch_start(self, *_: object) -> None:
-            self.start = time.perf_counter()
+            self.last, self.seconds = time.perf_counter(), {"memory": [], "cache": []}
 
-        def on_train_epoch_end(self, *_: object) -> None:
-            self.seconds = time.perf_counter() - self.start
+        def on_train_batch_end(self, *_: object) -> None:
+            now = time.perf_counter()
+            self.seconds[rows.source if comparing else "cache"].append(now - self.last)
+            self.last = now
 
     torch.manual_seed(0)
     data, clock = corpus(table, cache), Clock()
+    batches = data.train_dataloader()
+    if comparing:
+        rows = batches.dataset.rows = Alternating(batches.dataset.rows)
     net = CoRNN(data.num_classes, data.feature_shape, lstm_hidden=4, use_conformer=False)
     trainer = Trainer(
         max_epochs=2,
@@ -81,11 +119,76 @@ def train(table: Path, cache: Path) -> float:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
+        limit_val_batches=0,
         callbacks=[clock],
     )
+    data.train_dataloader = lambda: batches
     trainer.fit(EmotionClassifier(net, data.labels), data)
-    return clock.seconds
+    each = {source: sum(took) / len(took) for source, took in clock.seconds.items() if took}
+    return {"seconds": sum(map(sum, clock.seconds.values())), **each, "utterances": len(data.split.train)}
+
+
+class Alternating:
+    """Rows of a cache that are read by turns from it, and from some that are held in memory in place of all."""
+
+    BATCHES, HELD = 20, 400
+
+    def __init__(self, rows: object) -> None:
+        self.rows = rows
+        self.held = rows.read(np.arange(self.HELD))
+        self.expect = rows.expect
+        self.batch = -1
+
+    @property
+    def source(self) -> str:
+        """Where the latest batch came from."""
+        return ("cache", "memory")[self.batch // self.BATCHES % 2]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Copy some rows."""
+        self.batch += 1
+        return self.rows.read(rows) if self.source == "cache" else self.held[rows % self.HELD]
+
+
+def index(_: Path, cache: Path, recordings: int) -> dict[str, float]:
+    """Publish so many made-up recordings, open the cache that names them, and look all of them up."""
+    from ser.data.index import Built, RowIndex, pack
+    from ser.data.shared import SharedWork
+
+    cache.mkdir()
+    keys = [hashlib.md5(b"%d" % number).hexdigest() for number in range(recordings)]
+    written = RowIndex(cache, (3, 40, 300))
+    work = SharedWork(cache, written.spans, written.take_in)
+    with work.part() as part:
+        written.part(part).features.truncate(recordings)  # sparse files: they take no disk
+        written.part(part).moments.truncate(recordings)
+        start = time.perf_counter()
+        for first in range(0, recordings, 3000):  # what a process builds in some seconds
+            some = keys[first : first + 3000]
+            work.publish(part, pack([Built(key, first + row, [100]) for row, key in enumerate(some)]))
+        publishing = time.perf_counter() - start
+    before = resident_mib()
+    start = time.perf_counter()
+    opened = RowIndex(cache, (3, 40, 300))
+    SharedWork(cache, opened.spans, opened.take_in).look()
+    opening = time.perf_counter() - start
+    taken = resident_mib() - before
+    start = time.perf_counter()
+    found = [opened.spans[key] for key in keys]
+    size = (cache / "index.0").stat().st_size / 2**20
+    return {
+        "seconds": opening,
+        "publishing_s": publishing,
+        "finding_s": time.perf_counter() - start,
+        "index_mib": size,
+        "memory_mib": taken,
+        "recordings": len(found),
+    }
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def corpus(table: Path, cache: Path) -> object:
@@ -96,47 +199,167 @@ def corpus(table: Path, cache: Path) -> object:
     return Table(table, features=LogMel(deltas=2), batch_size=40, cache_dir=cache)
 
 
-def measured(part: str, table: Path, cache: Path) -> dict[str, float]:
-    """Run one part in a process of its own; seconds, and the largest resident memory of it and its workers."""
+PARTS = {
+    "check": check,
+    "build": build,
+    "train": train,
+    "compare": lambda table, cache: train(table, cache, comparing=True),
+    "index": lambda table, cache: index(table, cache, 1_200_000),
+}
+
+
+# -- starting processes --
+
+
+def begin(part: str, table: Path, cache: Path, core: int | None = None, limit_mib: int = 0) -> subprocess.Popen[str]:
+    """Start one part in a process of its own, on one core or under a limit of memory, if they are given."""
+
+    def confine() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        if limit_mib:
+            GROUP.mkdir(exist_ok=True)
+            (GROUP / GROUP_LIMIT).write_text(str(limit_mib * 2**20))
+            (GROUP / "cgroup.procs").write_text(str(os.getpid()))
+
     command = [sys.executable, __file__, "--part", part, "--table", str(table), "--cache", str(cache)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(result.stdout.splitlines()[-1])
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, preexec_fn=confine)
+
+
+def end(process: subprocess.Popen[str]) -> dict[str, float]:
+    """Tell a process to go on, if it waits for that, and return what it measured."""
+    printed, _ = process.communicate("\n")
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return json.loads(printed.splitlines()[-1])
 
 
 def run_part(part: str, table: Path, cache: Path) -> None:
-    """Run a part here and print what it took."""
-    seconds = {"build": build, "train": train}[part](table, cache)
+    """Run a part here and print what it took, with the largest resident memory of this process and its workers."""
+    took = PARTS[part](table, cache)
     own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"seconds": seconds, "own_mib": own / 1024, "worker_mib": workers / 1024}))
+    print(json.dumps({**took, "own_mib": own / 1024, "worker_mib": workers / 1024}))
+
+
+def forget_files(folder: Path) -> None:
+    """Have the system forget what it has read of the rows in a cache."""
+    for path in folder.rglob("rows.*"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def size_mib(folder: Path) -> float:
+    """Return what the files below a folder take on the disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
+# -- the tables --
+
+
+def growth(tables: dict[int, Path], cache: Path) -> Table:
+    """Measure checking, building and an epoch at every size."""
+    shown = Table(title=f"growth, {os.cpu_count()} cores; largest resident memory in MiB")
+    for column in (
+        "utterances",
+        "hours",
+        "part",
+        "seconds",
+        "seconds per hour",
+        "disk, MiB per hour",
+        "process",
+        "worker",
+    ):
+        shown.add_column(column, justify="right")
+    for utterances, table in tables.items():
+        hours = 0.0
+        for part in ("check", "build", "train"):
+            before = size_mib(cache)
+            took = end(begin(part, table, cache))
+            hours = took.get("hours", hours)
+            each, disk = took["seconds"] / hours, (size_mib(cache) - before) / hours
+            cells = (f"{took['seconds']:.1f}", f"{each:.2f}", f"{disk:.1f}", f"{took['own_mib']:.0f}")
+            shown.add_row(f"{utterances:,}", f"{hours:.1f}", part, *cells, f"{took['worker_mib']:.0f}")
+            print(utterances, part, took, f"disk {disk:.1f} MiB per hour", flush=True)
+    return shown
+
+
+def sharing(table: Path, cache: Path, rounds: int) -> Table:
+    """Measure a build by one process, and by two."""
+    shown = Table(title="building; medians")
+    for column in ("processes, each on one core", "seconds", "of one process's"):
+        shown.add_column(column, justify="right")
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for number, took in seconds.items():
+            shutil.rmtree(cache / "features", ignore_errors=True)
+            processes = [begin("build", table, cache, core) for core in range(number)]
+            for process in processes:
+                process.stdout.readline()  # that it is ready
+            for process in processes:
+                process.stdin.write("\n")
+                process.stdin.flush()
+            builds = [end(process) for process in processes]
+            took.append(max(b["end"] for b in builds) - min(b["start"] for b in builds))
+            print(f"{number} build: {took[-1]:.1f} s", flush=True)
+    one, two = (statistics.median(took) for took in seconds.values())
+    shown.add_row("1", f"{one:.1f}", "1.00")
+    shown.add_row("2", f"{two:.1f}", f"{two / one:.2f}")
+    return shown
+
+
+def memory(table: Path, cache: Path, limit_mib: int, rounds: int) -> Table:
+    """Measure training from the cache against training from memory, with memory enough and with little."""
+    cases = {"enough": 0}
+    if GROUP.parent.is_dir() and os.access(GROUP.parent, os.W_OK):
+        cases[f"{limit_mib} MiB"] = limit_mib
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, limit in cases.items():
+            if limit:
+                forget_files(cache)
+            runs[name].append(end(begin("compare", table, cache, limit_mib=limit)))
+            print(name, runs[name][-1], flush=True)
+    shown = Table(title=f"training from a cache of {size_mib(cache / 'features'):.0f} MiB; medians")
+    for column in ("memory", "throughput, of in memory", "largest resident memory, MiB"):
+        shown.add_column(column, justify="right")
+    for name, took in runs.items():
+        ratio = statistics.median(run["memory"] / run["cache"] for run in took)
+        shown.add_row(name, f"{ratio:.2f}", f"{max(run['own_mib'] for run in took):.0f}")
+    if len(cases) < 2:
+        shown.caption = "Little memory is not measured: no control group (version 1) can be made here."
+    return shown
 
 
 def main() -> None:
-    """Measure every size and print the table."""
+    """Measure every size and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utterances", type=int, nargs="*", default=[2000, 20_000])
     parser.add_argument("--folder", type=Path, help="where the corpora are made, and deleted; a temporary folder")
-    parser.add_argument("--part", choices=("build", "train"), help=argparse.SUPPRESS)
+    parser.add_argument("--limit_mib", type=int, default=1536, help="the limit of memory")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the cases of a comparison take turns")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--table", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         run_part(options.part, options.table, options.cache)
         return
-    shown = Table(title=f"{os.cpu_count()} cores; largest resident memory in MiB")
-    for column in ("utterances", "part", "seconds", "ms per utterance", "process", "each worker"):
-        shown.add_column(column, justify="right")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for utterances in options.utterances:
-            table = write_corpus(Path(folder), utterances)
-            for part in ("build", "train"):
-                took = measured(part, table, Path(folder, "cache"))
-                each = 1000 * took["seconds"] / utterances
-                workers = f"{took['worker_mib']:.0f}" if took["worker_mib"] else "–"
-                cells = (f"{took['seconds']:.1f}", f"{each:.2f}", f"{took['own_mib']:.0f}", workers)
-                shown.add_row(f"{utterances:,}", part, *cells)
-                print(utterances, part, took, flush=True)
-    Console().print(shown)
+        cache = Path(folder, "cache")
+        tables = {utterances: write_corpus(Path(folder), utterances) for utterances in options.utterances}
+        largest = tables[max(tables)]
+        shown = [
+            growth(tables, cache),
+            memory(largest, cache, options.limit_mib, options.rounds),
+            sharing(largest, cache, options.rounds),
+        ]
+        made_up = end(begin("index", largest, Path(folder, "index")))
+    for table in shown:
+        Console().print(table)
+    print(f"Index of {made_up['recordings']:,} recordings:", json.dumps(made_up))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_looking_is_not_using(ser, caches):
 
 
 def test_reading_is_using(ser, caches, cache_dir):
-    rows = cache_dir / "features" / caches[0] / "rows.f32"
+    rows = cache_dir / "features" / caches[0] / "rows.0.f32"
     os.utime(rows, (time.time() + 1, rows.stat().st_mtime))  # as a system does that notes reading
     assert [cache["id"] for cache in listed(ser)] == caches
 
@@ -105,7 +105,7 @@ def test_a_cache_that_is_being_built_stays(ser, caches, cache_dir):
 def test_a_damaged_cache_is_listed_and_can_be_removed(ser, caches, cache_dir):
     folder = cache_dir / "features" / caches[0]
     (folder / "settings.json").write_text("{")
-    (folder / "index.npz").write_bytes(b"nonsense")
+    (folder / "index.0").write_bytes(b"nonsense")
     assert "(unfinished or" in ser()[1]
     assert ser("--remove", caches[0])[0] == 0
     assert len(stored_caches(cache_dir)) == 1

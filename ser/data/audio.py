@@ -6,20 +6,21 @@ import json
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 
-from ser.data.parallel import in_parallel
 from ser.data.preprocess import Waveform
+from ser.data.shared import SharedWork
 from ser.errors import UserError
-from ser.storage import write_atomically
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
-LOOK = 1  # counted up when what a look into a file tells changes, so that older memories are not believed
+LOOK = 2  # counted up when what a look into a file tells changes, so that older memories are not believed
 SILENCE_PEAK = 1e-4  # -80 dB of full scale: below it a recording holds no speech
 
 
@@ -27,7 +28,7 @@ class DamagedAudio(Exception):
     """A file holds no usable recording; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """What one look into an audio file tells.
 
@@ -87,32 +88,53 @@ def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
 
     Args:
         paths: Audio files.
-        memory: JSON file that keeps what was seen of sound files, by path, size and time of the last change.
+        memory: Folder that keeps what was seen of sound files, by path, size and time of the last change. Processes
+            that share it divide the work, see :mod:`ser.data.shared`.
 
     Raises:
         OSError: The memory cannot be written.
     """
-    try:
-        seen = {key: Recording(**fields) for key, fields in json.loads(memory.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):  # there is none, or another version wrote it
-        seen = {}
-    keys = [_state(path) for path in paths]
-    unknown = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in seen]
+    seen: dict[str, Recording] = {}
+
+    def take_in(_: int, block: bytes) -> bool:
+        seen.update((key, Recording(*fields)) for key, *fields in json.loads(block))
+        return True
+
+    def look(file: _File) -> tuple[str, Recording]:
+        return file.key, _inspect(file.path)
+
+    def publish(part: int, looks: Sequence[tuple[str, Recording]]) -> None:
+        seen.update(looks)
+        sound = [(key, *astuple(recording)) for key, recording in looks if not recording.problem]
+        if sound:
+            work.publish(part, json.dumps(sound).encode())
+
+    work = SharedWork(memory, seen, take_in)
+    work.look()
+    files = [_File(_state(path), path) for path in paths]
+    unknown = {file.key: file for file in files if file.key not in seen}
     if unknown:
-        looks = in_parallel(lambda item: _inspect(item[1]), unknown, "checking recordings")
-        seen |= {key: recording for (key, _), recording in zip(unknown, looks, strict=True)}
-        sound = {key: asdict(seen[key]) for key in keys if not seen[key].problem}
-        write_atomically(memory, json.dumps(sound).encode())
-    return [seen[key] for key in keys]
+        memory.mkdir(parents=True, exist_ok=True)
+        with work.part() as part:
+            work.do(part, unknown.values(), look, partial(publish, part), "checking recordings")
+    return [seen[file.key] for file in files]
+
+
+class _File(NamedTuple):
+    """A file in a certain state."""
+
+    key: str
+    path: Path
 
 
 def _state(path: Path) -> str:
     """Name the state of a file, as far as that is known without reading it."""
     try:
         status = path.stat()
+        state = f"{LOOK}|{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
     except OSError:  # a link to nowhere, a file that is gone: reading it says so
-        return str(path)
-    return f"{LOOK}|{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
+        state = str(path)
+    return hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def _inspect(path: Path) -> Recording:
@@ -124,8 +146,8 @@ def _inspect(path: Path) -> Recording:
         samples, rate, channels = _decode(content)
     except DamagedAudio as error:
         return Recording(digest="", problem=str(error))
-    digest = hashlib.sha256(samples.tobytes() + struct.pack("<I", rate))  # which processors have instructions for
-    return Recording(digest.hexdigest()[:32], rate, channels, len(samples) / rate)
+    hashed = hashlib.sha256(samples.tobytes() + struct.pack("<I", rate))  # which processors have instructions for
+    return Recording(hashed.hexdigest()[:32], rate, channels, len(samples) / rate)
 
 
 def _decode(content: bytes) -> tuple[Waveform, int, int]:

@@ -181,7 +181,7 @@ class SpeechCorpus(Batches):
 
     @cached_property
     def _checked(self) -> Checked:
-        memory = self.cache_dir / "recordings" / f"{digest(self._listing.root.resolve())}.json"
+        memory = self.cache_dir / "recordings" / digest(self._listing.root.resolve())
         return check_files(self._listing, memory, skip_bad=self.on_bad_file == "skip", strict=self.strict)
 
     # -- protocol --

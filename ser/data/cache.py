@@ -1,38 +1,36 @@
-"""The feature cache: rows of one file that is read in place, found by the content of the audio.
+"""The feature cache: rows of files that are read in place, found by the content of the audio.
 
 One folder holds the rows of one front-end (``settings.json`` says which): a row per segment of a recording, or of an
-augmented copy of one. Rows are only ever appended, and a row counts from the moment when ``index.npz``, replaced
-atomically, names it: a build killed at any moment leaves at worst bytes that no index knows. A corpus, a subset of it
-and another split share rows, and a changed file costs its own rows only.
+augmented copy of one. Any number of processes, of one machine or of several that share the folder, build it together,
+see :mod:`ser.data.shared`: each adds rows to files of its own, and a row counts from the moment when a block of the
+journal ``index.N``, written when the rows are on the disk, names it. A build killed at any moment leaves at worst bytes
+that no index knows, which the next one cuts off. A corpus, a subset of it and another split share rows, and a changed
+file costs its own rows only.
 """
 
 import errno
-import io
 import json
 import multiprocessing
 import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ser.data.frontend import Change, FrontEnd
-from ser.data.parallel import in_parallel
-from ser.data.rows import Rows
+from ser.data.index import Built, Part, RowIndex, Span, pack, unpack
+from ser.data.rows import IntArray, Rows
+from ser.data.shared import SharedWork
 from ser.errors import UserError
 from ser.recipe import digest
 from ser.storage import write_atomically
 
-LAYOUT = 2  # counted up when what a row means changes, so that older caches are not read
-PUBLISH_EVERY_S = 5.0
+LAYOUT = 3  # counted up when what a row means changes, so that older caches are not read
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 ROWS_AT_ONCE = 4096  # whose statistics are merged at once
 
@@ -51,26 +49,6 @@ class Piece(NamedTuple):
     change: Change | None = None
 
 
-class Span(NamedTuple):
-    """Consecutive rows: the segments of one piece."""
-
-    first: int
-    number: int
-
-    @property
-    def end(self) -> int:
-        """The row behind them."""
-        return self.first + self.number
-
-
-class _Built(NamedTuple):
-    """What the index says of a piece."""
-
-    key: str
-    span: Span
-    lengths: list[int]
-
-
 class FeatureCache:
     """Features of any number of recordings under one front-end.
 
@@ -85,19 +63,20 @@ class FeatureCache:
     def __init__(self, folder: Path, front_end: FrontEnd) -> None:
         self.front_end = front_end
         self.shape = front_end.shape
-        settings = {"layout": LAYOUT, **front_end.description()}
-        self.folder = folder / "features" / digest(settings, 16)
-        self._index_file = self.folder / "index.npz"
-        self._settings = settings
-        self._features = Rows(self.folder / "rows.f32", self.shape, np.float32)
-        # Mean and sum of squared deviations of each feature over a row's valid frames.
-        self._moments = Rows(self.folder / "moments.f64", (2, *self.shape[:-1]), np.float64)
-        self._spans: dict[str, Span] = {}
-        self._lengths: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._read_index()
+        self._settings = {"layout": LAYOUT, **front_end.description()}
+        self.folder = folder / "features" / digest(self._settings, 16)
+        self._index = RowIndex(self.folder, self.shape)
+        self._work = SharedWork(self.folder, self._index.spans, self._index.take_in)
+        try:
+            self._work.look()
+        except OSError as error:
+            raise UserError(
+                f"The feature cache {error.filename} cannot be read: {error.strerror or error}. "
+                "Mend that, or put the cache elsewhere with --data.cache_dir."
+            ) from error
 
     def add(self, pieces: Sequence[Piece]) -> None:
-        """Compute and publish the rows of the pieces that the cache lacks.
+        """Compute and publish the rows of the pieces that the cache lacks, together with whoever else is doing so.
 
         Raises:
             UserError: The folder cannot be written, the disk is full, or a file can no longer be read.
@@ -106,30 +85,34 @@ class FeatureCache:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._lock():
-                self._read_index()  # another process may have built meanwhile
-                if not self._spans:  # an index whose rows were lost must not outlive the first new row
-                    self._index_file.unlink(missing_ok=True)
+            with self._work.lock():
+                write_atomically(self.folder / "settings.json", json.dumps(self._settings, indent=2).encode())
+            self._index.clear()  # rows may have been lost since, and replaced
+            self._work.forget()
+            with self._work.part() as number:
                 missing = self._missing(pieces)
                 self._refuse_full_disk(len(missing))
-                write_atomically(self.folder / "settings.json", json.dumps(self._settings, indent=2).encode())
-                self._append(missing)
+                try:
+                    self._append(number, missing)
+                finally:
+                    self._index.part(number).forget_unpublished()
+                    self._index.close()
         except OSError as error:
             raise self._cannot_write(error) from error
 
     def spans(self, keys: Sequence[str]) -> list[Span]:
         """Return the rows of each key."""
-        return [self._spans[key] for key in keys]
+        return [self._index.spans[key] for key in keys]
 
     def lengths(self) -> Tensor:
         """Return the number of valid frames of every row, int64."""
-        return torch.from_numpy(self._lengths)
+        return torch.from_numpy(self._index.lengths())
 
     def rows(self) -> Rows:
         """Return the rows, of shape (..., T) each."""
-        return self._features
+        return self._index.features()
 
-    def statistics(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def statistics(self, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each feature over the valid frames of some rows.
 
         Every row's own mean and sum of squared deviations were stored when it was built; they are merged here
@@ -138,11 +121,12 @@ class FeatureCache:
         Returns:
             Two tensors of shape (..., 1), float32.
         """
+        stored, lengths = self._index.moments(), self._index.lengths()
         total, mean, squares = 0.0, np.zeros(self.shape[:-1]), np.zeros(self.shape[:-1])
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
-            moments = self._moments.read(some)  # (rows, 2, ...)
-            counts = self._lengths[some].astype(np.float64).reshape(-1, *[1] * mean.ndim)
+            moments = stored.read(some)  # (rows, 2, ...)
+            counts = lengths[some].astype(np.float64).reshape(-1, *[1] * mean.ndim)
             count = counts.sum()
             centre = (counts * moments[:, 0]).sum(axis=0) / count
             within = (moments[:, 1] + counts * (moments[:, 0] - centre) ** 2).sum(axis=0)
@@ -154,103 +138,40 @@ class FeatureCache:
         return torch.from_numpy(mean).float()[..., None], torch.from_numpy(sigma).float()[..., None]
 
     def _missing(self, pieces: Sequence[Piece]) -> list[Piece]:
-        return list({piece.key: piece for piece in pieces if piece.key not in self._spans}.values())
+        return list({piece.key: piece for piece in pieces if piece.key not in self._index.spans}.values())
 
-    def _append(self, pieces: Sequence[Piece]) -> None:
-        built: list[_Built] = []
-        published = time.monotonic()
-        self._forget_unpublished()
+    def _append(self, number: int, missing: Sequence[Piece]) -> None:
+        part = self._index.part(number)
+        part.forget_unpublished()  # by a process that was killed
         # How many rows a piece needs is known when it is computed, in one of several processes: each takes the next.
-        self._next_row = multiprocessing.Value("q", len(self._lengths))
-        try:
-            for piece in in_parallel(self._build, pieces, "computing features"):
-                built.append(piece)
-                if time.monotonic() - published > PUBLISH_EVERY_S:
-                    self._publish(built)
-                    built, published = [], time.monotonic()
-            self._publish(built)
-        except OSError:
-            self._forget_unpublished()
-            raise
-        finally:
-            self._features.close()
-            self._moments.close()
+        next_row = multiprocessing.Value("q", part.used)
+        build, publish = partial(self._build, part, next_row), partial(self._publish, number)
+        self._work.do(number, missing, build, publish, "computing features")
 
-    def _build(self, piece: Piece) -> _Built:
+    def _build(self, part: Part, next_row: "Synchronized[int]", piece: Piece) -> Built:
         """Compute a piece's rows and write them to their place; other processes do so at the same time."""
         segments = self.front_end.segments(piece.path, piece.change)
-        with self._next_row.get_lock():
-            first = self._next_row.value
-            self._next_row.value += len(segments)
+        with next_row.get_lock():
+            first = next_row.value
+            next_row.value += len(segments)
         features = np.zeros(self.shape, np.float32)
         for row, valid in enumerate(segments, start=first):  # (..., valid frames)
             length = valid.shape[-1]
             features[..., :length] = valid
             features[..., length:] = 0
-            self._features.write(row, features)
+            part.features.write(row, features)
             mean = valid.mean(dim=-1)
             squares = (valid - mean[..., None]).square().sum(dim=-1)
-            self._moments.write(row, torch.stack([mean, squares]).double().numpy())
-        return _Built(piece.key, Span(first, len(segments)), [valid.shape[-1] for valid in segments])
+            part.moments.write(row, torch.stack([mean, squares]).double().numpy())
+        return Built(piece.key, first, [valid.shape[-1] for valid in segments])
 
-    def _forget_unpublished(self) -> None:
-        for rows in (self._features, self._moments):
-            rows.truncate(len(self._lengths))
-
-    def _publish(self, built: Sequence[_Built]) -> None:
-        if not built:
-            return
-        spans = self._spans | {piece.key: piece.span for piece in built}
-        # Rows of others that are computed at this moment may lie between: no span names them yet.
-        lengths = np.zeros(max(span.end for span in spans.values()), np.int64)
-        lengths[: len(self._lengths)] = self._lengths
-        for piece in built:
-            lengths[piece.span.first : piece.span.end] = piece.lengths
-        content = io.BytesIO()
-        np.savez(
-            content,
-            allow_pickle=False,
-            keys=np.array(list(spans), "S"),
-            spans=np.array(list(spans.values()), np.int64),
-            lengths=lengths,
-        )
-        write_atomically(self._index_file, content.getvalue())
-        self._spans, self._lengths = spans, lengths
-
-    def _read_index(self) -> None:
-        self._spans, self._lengths = {}, np.zeros(0, np.int64)
-        try:
-            with np.load(self._index_file) as stored:
-                keys, spans, lengths = (stored[name] for name in ("keys", "spans", "lengths"))
-            # Rows may be missing after a power failure, or where somebody deleted a large file only.
-            if all(rows.stored() >= len(lengths) for rows in (self._features, self._moments)):
-                named = zip(keys.tolist(), spans.tolist(), strict=True)
-                self._spans, self._lengths = {key.decode(): Span(*span) for key, span in named}, lengths
-        except (FileNotFoundError, NotADirectoryError):
-            pass  # nothing is built yet; a folder that cannot be written is reported when it is
-        except (BadZipFile, EOFError, KeyError, ValueError):
-            pass  # damaged: everything is built anew
-        except OSError as error:
-            raise UserError(
-                f"The feature cache {self._index_file} cannot be read: {error.strerror or error}. "
-                "Mend that, or put the cache elsewhere with --data.cache_dir."
-            ) from error
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        lock = FileLock(self.folder / "lock")  # held by the process: the system releases it on a kill
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            print(f"Another process is computing these features; waiting for it ({self.folder}).", flush=True)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+    def _publish(self, number: int, built: Sequence[Built]) -> None:
+        for rows in self._index.part(number).files:
+            rows.sync()  # a power failure, or another machine, must not find them named but not there
+        self._work.publish(number, pack(built))
 
     def _refuse_full_disk(self, rows: int) -> None:
-        needed, free = rows * self._features.row_bytes, shutil.disk_usage(self.folder).free
+        needed, free = rows * self._index.part(0).features.row_bytes, shutil.disk_usage(self.folder).free
         if needed + SPARE_BYTES > free:
             raise UserError(
                 f"The feature cache needs {needed / 2**20:.0f} MiB in {self.folder}, where {free / 2**20:.0f} MiB "
@@ -263,3 +184,15 @@ class FeatureCache:
             f"The feature cache cannot be written in {self.folder}: {what}. "
             "Mend that, or put the cache elsewhere with --data.cache_dir."
         )
+
+
+def published(folder: Path) -> set[str]:
+    """Return the keys of the pieces whose rows a cache's folder names."""
+    keys: set[str] = set()
+
+    def take_in(_: int, block: bytes) -> bool:
+        keys.update(unpack(block)[0])
+        return True
+
+    SharedWork(folder, keys, take_in).look()
+    return keys

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from ser.data.cache import published
+from ser.data.shared import alone
 from ser.errors import UserError
 
 DAY_S = 86_400
@@ -53,7 +54,7 @@ class StoredCache:
         # Under another name first, so that whoever looks sees all of it or nothing.
         gone = self.folder.with_name(f".{self.id}.removed")
         try:
-            with FileLock(self.folder / "lock", timeout=0):
+            with alone(self.folder):
                 shutil.rmtree(gone, ignore_errors=True)  # of a removal that was killed
                 self.folder.rename(gone)
             shutil.rmtree(gone)
@@ -73,17 +74,13 @@ def stored_caches(cache_dir: Path) -> list[StoredCache]:
 
 
 def _read(folder: Path) -> StoredCache:
-    states = {path.name: path.stat() for path in folder.iterdir() if path.is_file() and path.name != "lock"}
+    states = {path.name: path.stat() for path in folder.iterdir() if path.is_file() and path.stem != "lock"}
     try:
         settings = json.loads((folder / "settings.json").read_text())
     except (OSError, ValueError):  # never finished, or damaged: listed all the same, so that it can be removed
         settings = {}
-    try:
-        with np.load(folder / "index.npz") as index:
-            rows = len(index["keys"])
-    except Exception:  # NumPy raises half a dozen kinds for a damaged file
-        rows = 0
     written = max((state.st_mtime for state in states.values()), default=folder.stat().st_mtime)
     # The rows alone tell that a run has read them: this look reads the other files, too.
-    read = states["rows.f32"].st_atime if "rows.f32" in states else written
-    return StoredCache(folder, settings, rows, sum(s.st_size for s in states.values()), max(written, read))
+    read = max((state.st_atime for name, state in states.items() if name.startswith("rows.")), default=written)
+    size = sum(state.st_size for state in states.values())
+    return StoredCache(folder, settings, len(published(folder)), size, max(written, read))

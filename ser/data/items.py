@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ser.data.rows import IntArray, consecutive
 from ser.data.splits import Side, Split
 from ser.errors import UserError
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Items(NamedTuple):
@@ -29,10 +27,7 @@ class Items(NamedTuple):
 
     def rows(self, chosen: IntArray | slice = slice(None)) -> IntArray:
         """Return the rows of some items, in their order."""
-        firsts, counts = self.firsts[chosen], self.counts[chosen]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        rows: IntArray = np.repeat(firsts, counts) + within
-        return rows
+        return consecutive(self.firsts[chosen], self.counts[chosen])
 
 
 def refuse_stray_rows(items: Mapping[Side, Items], split: Split) -> None:

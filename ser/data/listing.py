@@ -155,7 +155,7 @@ def check_files(listing: Listing, memory: Path, *, skip_bad: bool, strict: bool)
 
     Args:
         listing: What the parser found.
-        memory: File that keeps what was seen of sound recordings.
+        memory: Folder that keeps what was seen of sound recordings.
         skip_bad: Leave damaged files out.
         strict: Refuse an incomplete copy.
 

@@ -1,6 +1,7 @@
 """Batches: fetched whole, in an order that the seed and the epoch decide."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -61,6 +62,11 @@ class FeatureSet(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
+    def expect(self, draws: Sequence[int]) -> None:
+        """Have the system read what will be fetched soon from the disk."""
+        if len(self):
+            self.rows.expect(self.items.rows(np.array(draws, np.int64) % len(self)))
+
     def __getitems__(self, draws: list[int]) -> Batch:
         """Fetch a whole batch at once; PyTorch's loader prefers this to one call per item."""
         chosen = np.array(draws) % len(self)  # in whatever epoch
@@ -108,6 +114,9 @@ class OnlineSet(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
+    def expect(self, draws: Sequence[int]) -> None:
+        """Do nothing: recordings are small, and computing takes longer than reading."""
+
     def __getitems__(self, draws: list[int]) -> Batch:
         """Read, augment and compute a whole batch."""
         segments: list[Tensor] = []
@@ -126,7 +135,31 @@ class OnlineSet(Dataset[Batch]):
         return Batch(features, lengths, self.targets[chosen], self.positions[chosen])
 
 
-class Draws(DistributedSampler[int]):
+class Announced(DistributedSampler[int]):
+    """Base class: draws of one process, which the set is told of a batch before they are fetched.
+
+    So the disk reads while the model is trained, though batches may be fetched in the training process itself.
+
+    Attributes:
+        batch_size: Draws that are fetched at once.
+    """
+
+    dataset: "FeatureSet | OnlineSet"
+    batch_size = 1
+
+    @abstractmethod
+    def draws(self) -> Sequence[int]:
+        """Return what this process draws in the epoch."""
+
+    def __iter__(self) -> Iterator[int]:
+        draws, size = self.draws(), self.batch_size
+        self.dataset.expect(draws[:size])
+        for start in range(0, len(draws), size):
+            self.dataset.expect(draws[start + size : start + 2 * size])
+            yield from draws[start : start + size]
+
+
+class Draws(Announced):
     """Draws training items for one process: numbers of items that, as they also tell the epoch, never come again.
 
     Args:
@@ -146,17 +179,18 @@ class Draws(DistributedSampler[int]):
             self.weights = 1.0 / dataset.targets.bincount().clamp_min(1)[dataset.targets]
         self.items = len(dataset)
 
-    def __iter__(self) -> Iterator[int]:
+    def draws(self) -> Sequence[int]:
+        """Return numbers of items and epochs."""
         if self.weights is None:
-            drawn = list(super().__iter__())
+            drawn = list(DistributedSampler.__iter__(self))
         else:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
             everybody = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
             drawn = everybody[self.rank :: self.num_replicas].tolist()
-        return (self.epoch * self.items + item for item in drawn)
+        return [self.epoch * self.items + item for item in drawn]
 
 
-class EachOnce(DistributedSampler[int]):
+class EachOnce(Announced):
     """Divides an evaluation set between processes without repeating utterances to make it even.
 
     A process without an utterance gets ``FILLER``: it must take part, for the scores are joined over all processes.
@@ -164,17 +198,17 @@ class EachOnce(DistributedSampler[int]):
 
     def __init__(self, dataset: FeatureSet, num_replicas: int, rank: int) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=False)
-        self.share: Sequence[int] = range(rank, len(dataset), num_replicas) or [FILLER]
+        self.share: Sequence[int] = range(rank, len(dataset), num_replicas) or [FILLER][: len(dataset)]
         self.num_samples = len(self.share)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.share)
+    def draws(self) -> Sequence[int]:
+        """Return numbers of items."""
+        return self.share
 
 
-def loader(
-    dataset: FeatureSet | OnlineSet, sampler: DistributedSampler[int], batch_size: int, num_workers: int
-) -> DataLoader[Batch]:
+def loader(dataset: FeatureSet | OnlineSet, sampler: Announced, batch_size: int, num_workers: int) -> DataLoader[Batch]:
     """Return batches of one process's share of a set."""
+    sampler.batch_size = batch_size
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -6,9 +6,10 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -26,20 +27,31 @@ _Result = TypeVar("_Result")
 _function: Callable[[Any], Any]  # in a forked worker: what it was forked to do
 
 
-def in_parallel(function: Callable[[_Item], _Result], items: Sequence[_Item], description: str) -> Iterator[_Result]:
+def in_parallel(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], description: str, total: int | None = None
+) -> Generator[_Result, None, None]:
     """Map over items on all cores, in order, with a progress bar when it takes over two seconds.
 
     The workers are processes: one recording's operations are so short that threads would mostly wait for each other
     to let go of Python's lock. They are forked, as those of PyTorch's loaders are, which takes milliseconds and sends
     them nothing but items; where that is not safe (macOS, Windows) they are threads.
 
+    Args:
+        function: What is done.
+        items: What it is done to. They are taken when their turn comes, if ``total`` is given.
+        description: For the progress bar.
+        total: How many items there are, at most.
+
     Raises:
         UserError: A worker was killed.
     """
-    workers = min(_cores(), len(items) // WORTH_A_WORKER)
+    if total is None:
+        items = list(items)
+        total = len(items)
+    workers = min(_cores(), total // WORTH_A_WORKER)
     results = _by_workers(function, items, workers) if workers > 1 else map(function, items)
     try:
-        yield from progress(results, len(items), description)
+        yield from progress(results, total, description)
     except BrokenProcessPool as error:
         raise UserError(
             f"A process was killed while {description}, probably because memory ran out. What was done by then is "
@@ -65,7 +77,7 @@ def progress(items: Iterable[_Item], total: int, description: str) -> Iterator[_
             bar.stop()
 
 
-def _by_workers(function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int) -> Iterator[_Result]:
+def _by_workers(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
     pool: Executor
     if sys.platform == "linux":
         pool = ProcessPoolExecutor(workers, get_context("fork"), _begin, (function, os.getpid()))
@@ -73,7 +85,8 @@ def _by_workers(function: Callable[[_Item], _Result], items: Sequence[_Item], wo
     else:
         pool = ThreadPoolExecutor(workers)
         work = lambda chunk: [function(item) for item in chunk]  # noqa: E731
-    chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+    remaining = iter(items)
+    chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
     waiting: deque[Future[list[_Result]]] = deque()
     try:
         for chunk in chunks:

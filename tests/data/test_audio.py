@@ -1,6 +1,7 @@
-import json
+import multiprocessing
 import os
 import struct
+import time
 
 import librosa
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import scipy.signal
 import soundfile
 
-from ser.data import Preprocess
+from ser.data import Preprocess, audio, shared
 from ser.data.audio import DamagedAudio, audio_files, inspect_files, read
 from ser.errors import UserError
+
+processes = multiprocessing.get_context("forkserver")  # the test's own has threads
+processes.set_forkserver_preload(["ser.data.cache", "pytest"])
 
 RATE_HZ = 16_000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, RATE_HZ // 2)
@@ -50,7 +54,7 @@ def test_channels_are_averaged(tmp_path, subtype):
     other = np.random.default_rng(1).uniform(-0.5, 0.5, len(NOISE))
     path = write(tmp_path / "a.wav", np.stack([NOISE, other], axis=1), subtype=subtype)
     np.testing.assert_allclose(read(path), (NOISE + other) / 2, atol=2**-7)
-    assert inspect_files([path], tmp_path / "memory.json")[0].channels == 2
+    assert inspect_files([path], tmp_path / "memory")[0].channels == 2
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
@@ -111,7 +115,7 @@ def test_damage_is_refused_with_its_reason(tmp_path, name):
     damage(path)
     with pytest.raises(DamagedAudio, match=reason):
         read(path, RATE_HZ)
-    look = inspect_files([path], tmp_path / "memory.json")[0]
+    look = inspect_files([path], tmp_path / "memory")[0]
     assert reason in look.problem
     assert look.digest == ""
 
@@ -123,7 +127,7 @@ def test_a_quiet_recording_is_not_silent(tmp_path):
 
 def test_files_that_cannot_be_opened_are_named_damaged(tmp_path):
     (tmp_path / "nowhere.wav").symlink_to(tmp_path / "gone.wav")
-    look = inspect_files([tmp_path / "nowhere.wav"], tmp_path / "memory.json")[0]
+    look = inspect_files([tmp_path / "nowhere.wav"], tmp_path / "memory")[0]
     assert look.problem == "cannot be read (No such file or directory)"
 
 
@@ -141,7 +145,7 @@ def test_audio_files_are_found_in_order_without_hidden_ones(tmp_path):
 
 def test_inspect_tells_rate_channels_and_length(tmp_path):
     path = write(tmp_path / "a.wav", rate_hz=44_100)
-    look = inspect_files([path], tmp_path / "memory.json")[0]
+    look = inspect_files([path], tmp_path / "memory")[0]
     assert (look.sample_rate_hz, look.channels, look.problem) == (44_100, 1, "")
     assert look.duration_s == pytest.approx(len(NOISE) / 44_100)
 
@@ -155,7 +159,7 @@ def test_the_digest_is_of_the_sound_not_of_the_file(tmp_path):
         write(tmp_path / "faster.wav", samples, rate_hz=2 * RATE_HZ),
         write(tmp_path / "other.wav", samples[::-1]),
     ]
-    wav, flac, stereo, faster, other = (look.digest for look in inspect_files(paths, tmp_path / "memory.json"))
+    wav, flac, stereo, faster, other = (look.digest for look in inspect_files(paths, tmp_path / "memory"))
     assert wav == flac == stereo
     assert len({wav, faster, other}) == 3
 
@@ -170,7 +174,7 @@ def replace_unnoticed(path, samples):
 
 def test_unchanged_files_are_not_read_again_and_changed_ones_are(tmp_path):
     paths = [write(tmp_path / f"{name}.wav", NOISE, subtype="PCM_16") for name in "abc"]
-    memory = tmp_path / "folder" / "memory.json"
+    memory = tmp_path / "folder" / "memory"
     first = inspect_files(paths, memory)
     replace_unnoticed(paths[0], NOISE[::-1])  # read again, it would get another digest
     write(paths[1], NOISE[::-1], subtype="PCM_16")
@@ -185,20 +189,55 @@ def test_unchanged_files_are_not_read_again_and_changed_ones_are(tmp_path):
 
 def test_a_damaged_file_is_looked_at_again(tmp_path):
     path = write(tmp_path / "a.wav", 0 * NOISE, subtype="PCM_16")
-    memory = tmp_path / "memory.json"
+    memory = tmp_path / "memory"
     assert "silent" in inspect_files([path], memory)[0].problem
     replace_unnoticed(path, NOISE)
     assert inspect_files([path], memory)[0].problem == ""
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"%s": 1}', '{"%s": {"digest": "x", "unheard_of": 1}}'])
+@pytest.mark.parametrize("content", [b"", b"{", bytes(1000), b"%s cut here"])
 def test_a_memory_that_makes_no_sense_is_not_believed(tmp_path, content):
     path = write(tmp_path / "a.wav")
-    memory = tmp_path / "memory.json"
+    memory = tmp_path / "memory"
     fresh = inspect_files([path], memory)
-    key = next(iter(json.loads(memory.read_text())))
-    memory.write_text(content % key if "%s" in content else content)
+    index = memory / "index.0"
+    index.write_bytes(index.read_bytes()[:-1] if b"%s" in content else content)
     assert inspect_files([path], memory) == fresh
+    replace_unnoticed(path, NOISE[::-1])
+    assert inspect_files([path], memory) == fresh  # written anew, and believed
+
+
+def look_together(paths, memory, start, looks):
+    shared.CLAIMED_AT_FIRST, shared.CLAIM_EVERY_S = 8, 0
+    inspect = audio._inspect
+
+    def slowly(path):
+        time.sleep(0.02)  # so that both get to work
+        (path.parent / f"seen.{os.getpid()}.{path.name}").touch()
+        return inspect(path)
+
+    audio._inspect = slowly
+    start.wait()
+    looks.put(inspect_files(paths, memory))
+
+
+def test_processes_divide_the_looking_and_learn_from_each_other(tmp_path):
+    paths = [write(tmp_path / f"{number:03}.wav", NOISE[: 1000 + number], subtype="PCM_16") for number in range(120)]
+    paths[7].write_bytes(b"damaged")
+    start, looks = processes.Barrier(2), processes.Queue()
+    lookers = [
+        processes.Process(target=look_together, args=(paths, tmp_path / "memory", start, looks)) for _ in range(2)
+    ]
+    for looker in lookers:
+        looker.start()
+    first, second = looks.get(), looks.get()
+    for looker in lookers:
+        looker.join()
+    assert first == second == inspect_files(paths, tmp_path / "elsewhere")
+    seen = [path.name.split(".")[2] for path in tmp_path.glob("seen.*")]
+    assert sorted(name for name in seen if name != "007") == [path.stem for path in paths if path.stem != "007"]
+    assert len(list((tmp_path / "memory").glob("index.*"))) == 2
+    assert min(path.stat().st_size for path in (tmp_path / "memory").glob("index.*")) > 0
 
 
 # -- preprocessing --
@@ -263,7 +302,7 @@ def test_preprocess_refuses_nonsense(options, message):
 
 
 def test_real_recordings_are_whole(corpora, tmp_path):
-    looks = inspect_files(audio_files(corpora / "emodb"), tmp_path / "memory.json")
+    looks = inspect_files(audio_files(corpora / "emodb"), tmp_path / "memory")
     assert len(looks) == 339
     assert {(look.sample_rate_hz, look.channels, look.problem) for look in looks} == {(16_000, 1, "")}
     assert len({look.digest for look in looks}) == 339

@@ -1,4 +1,3 @@
-import contextlib
 import itertools
 import json
 import multiprocessing
@@ -9,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from ser.data import FrontEnd, LogMel, Preprocess, cache
+from ser.data import FrontEnd, LogMel, Preprocess, cache, shared
 from ser.data.audio import audio_files, inspect_files
-from ser.data.cache import FeatureCache, Piece
+from ser.data.cache import FeatureCache, Piece, published
+from ser.data.caches import stored_caches
 from ser.errors import UserError
 
 RATE_HZ = 8000
@@ -44,7 +45,7 @@ def record(folder, names):
 
 def hashed(folder):
     paths = audio_files(folder)
-    looks = inspect_files(paths, folder.parent / f"{folder.name}.json")
+    looks = inspect_files(paths, folder.parent / f"{folder.name}.seen")
     return [Piece(look.digest, path) for look, path in zip(looks, paths, strict=True)]
 
 
@@ -77,16 +78,19 @@ def assert_right(features, files):
 
 def known(features):
     """Return how many recordings the index names, whose rows must be nobody else's."""
-    with np.load(features.folder / "index.npz") as index:
-        rows = [row for first, number in index["spans"].tolist() for row in range(first, first + number)]
-        assert len(set(rows)) == len(rows)
-        return len(index["keys"])
+    rows = FeatureCache(features.folder.parents[1], features.front_end).rows()
+    places = list(zip(rows.file_of.tolist(), rows.place_of.tolist(), strict=True))
+    assert len(set(places)) == len(places)
+    return len(published(features.folder))
 
 
 def size(features):
     """Return how many rows lie on the disk."""
-    rows = (features.folder / "rows.f32").stat().st_size / (4 * np.prod(features.shape))
-    assert (features.folder / "moments.f64").stat().st_size / (2 * 8 * np.prod(features.shape[:-1])) == rows
+    rows, moments = (
+        sum(path.stat().st_size for path in features.folder.glob(name)) for name in ("rows.*", "moments.*")
+    )
+    rows /= 4 * np.prod(features.shape)
+    assert moments / (2 * 8 * np.prod(features.shape[:-1])) == rows
     return rows
 
 
@@ -144,14 +148,14 @@ def test_a_subset_and_its_corpus_share_rows(cache_dir, files):
 def test_a_changed_file_adds_its_row_only(cache_dir, files):
     features = FeatureCache(cache_dir, front_end())
     features.add(files)
-    before = (features.folder / "rows.f32").read_bytes()
+    before = (features.folder / "rows.0.f32").read_bytes()
     soundfile.write(files[3].path, np.random.default_rng(99).uniform(-0.5, 0.5, 3000), RATE_HZ)
     changed = hashed(files[3].path.parent)
     assert [i for i in range(12) if changed[i].key != files[i].key] == [3]
     features = FeatureCache(cache_dir, front_end())
     features.add(changed)
     assert size(features) == 13
-    assert (features.folder / "rows.f32").read_bytes()[: len(before)] == before
+    assert (features.folder / "rows.0.f32").read_bytes()[: len(before)] == before
     assert_right(features, changed)
 
 
@@ -197,7 +201,7 @@ def test_statistics_are_numpys_over_valid_frames_of_the_rows_asked_for(cache_dir
 
 
 def build(cache_dir, files, preprocess):
-    cache.PUBLISH_EVERY_S = 0.0
+    shared.PUBLISH_EVERY_S = 0.0
     FeatureCache(cache_dir, front_end(preprocess)).add(files)
 
 
@@ -214,12 +218,12 @@ def test_a_build_killed_at_any_moment_leaves_right_rows_only(cache_dir, tmp_path
     partial = 0
     for attempt in range(9):
         folder = cache_dir if attempt % 3 else cache_dir / str(attempt)  # sometimes cold, sometimes half built
-        index = opened(folder).folder / "index.npz"
-        before = known(opened(folder)) if index.exists() else 0
-        published = index.stat().st_ino if index.exists() else None
+        index = opened(folder).folder / "index.0"
+        before = known(opened(folder))
+        length = index.stat().st_size if index.exists() else 0
         builder = processes.Process(target=build, args=(folder, files, preprocess))
         builder.start()
-        while builder.is_alive() and (index.stat().st_ino if index.exists() else None) == published:
+        while builder.is_alive() and (index.stat().st_size if index.exists() else 0) <= length:
             time.sleep(0.001)  # until the build has published something
         time.sleep(moments.uniform(0, 0.02))
         builder.kill()
@@ -227,8 +231,7 @@ def test_a_build_killed_at_any_moment_leaves_right_rows_only(cache_dir, tmp_path
         found = opened(folder)
         done = known(found)
         assert done >= before
-        with np.load(index) as stored:
-            keys = set(stored["keys"].astype(str))
+        keys = published(found.folder)
         assert_right(found, [file for file in files if file.key in keys])
         partial += 0 < done < number
         if done == number:
@@ -244,17 +247,22 @@ def test_a_build_killed_at_any_moment_leaves_right_rows_only(cache_dir, tmp_path
     np.testing.assert_array_equal(*(built.rows().read(rows_of(built, files)) for built in (finished, fresh)))
 
 
+def build_late(cache_dir, files):
+    shared.PUBLISH_EVERY_S = np.inf
+    FeatureCache(cache_dir, front_end()).add(files)
+
+
 def late(waveform, sample_rate_hz):
     time.sleep(1)
     return waveform
 
 
 def build_and_die(cache_dir, files):
-    cache.PUBLISH_EVERY_S = 0.0
+    shared.PUBLISH_EVERY_S = 0.0
     publish = FeatureCache._publish
 
-    def once(features, built):
-        publish(features, built)
+    def once(features, part, built):
+        publish(features, part, built)
         os.kill(os.getpid(), signal.SIGKILL)
 
     FeatureCache._publish = once
@@ -273,11 +281,11 @@ def test_holes_that_a_kill_leaves_never_become_rows_of_another(cache_dir, tmp_pa
     assert builder.exitcode == -signal.SIGKILL
     features = FeatureCache(cache_dir, front_end())
     assert known(features) == 1
-    (row,) = rows_of(features, files[:1])
-    assert row > 0, "there is no hole, so nothing is tested"
+    (place,) = features.rows().place_of
+    assert place > 0, "there is no hole, so nothing is tested"
     features.add(files)
     assert known(features) == 230
-    assert rows_of(features, files).min() == row
+    assert features.rows().place_of.min() == place
     assert_right(features, files)
     mean, _ = features.statistics(rows_of(features, files))
     assert mean.isfinite().all()
@@ -306,30 +314,110 @@ def test_two_processes_build_one_cold_cache_at_once(cache_dir, tmp_path):
         assert_right(features, files)
 
 
-def hold(folder, locked):
-    features = FeatureCache(folder, front_end())
-    features.folder.mkdir(parents=True)
-    with features._lock():
-        locked.set()
-        time.sleep(60)
+def note(path, waveform, sample_rate_hz):
+    """Say who computes what, slowly enough that all get to work."""
+    time.sleep(0.01)
+    with open(path.parents[1] / f"computed.{os.getpid()}", "a") as file:
+        file.write(f"{path.name}\n")
+    return waveform
 
 
-def test_a_builder_that_is_killed_lets_go_of_the_cache(cache_dir, files, capsys):
-    locked = processes.Event()
-    holder = processes.Process(target=hold, args=(cache_dir, locked))
-    holder.start()
-    assert locked.wait(30)
-    alarm = subprocess.Popen(["sh", "-c", f"sleep 1.5; kill -9 {holder.pid}"])
-    features = FeatureCache(cache_dir, front_end())
-    features.add(files)
-    alarm.wait()
-    holder.join()
-    assert holder.exitcode == -signal.SIGKILL
-    assert "Another process is computing these features; waiting for it" in capsys.readouterr().out
+def noted(files):
+    return [piece._replace(change=partial(note, piece.path)) for piece in files]
+
+
+def computed(folder):
+    """Return what each process has computed."""
+    return [path.read_text().split() for path in folder.glob("computed.*")]
+
+
+def add_noted(cache_dir, files, start, claimed_at_first, preprocess):
+    shared.CLAIMED_AT_FIRST = claimed_at_first
+    shared.CLAIM_EVERY_S = 0
+    features = FeatureCache(cache_dir, front_end(preprocess))
+    start.wait()
+    features.add(noted(files))
+
+
+@pytest.mark.parametrize("preprocess", [Preprocess(duration_s=0.5), DIVIDED])
+def test_processes_divide_a_build_and_nothing_is_computed_twice(cache_dir, tmp_path, preprocess):
+    files = record(tmp_path / "recordings", range(400))
+    start = processes.Barrier(3)
+    builders = [processes.Process(target=add_noted, args=(cache_dir, files, start, 16, preprocess)) for _ in range(3)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join()
+        assert builder.exitcode == 0
+    shares = computed(tmp_path)
+    assert sorted(name for share in shares for name in share) == [file.path.name for file in files]
+    features = FeatureCache(cache_dir, front_end(preprocess))
+    assert len(list(features.folder.glob("rows.*"))) == 3
+    assert min(path.stat().st_size for path in features.folder.glob("rows.*")) > 0  # each did a part
+    assert known(features) == 400
+    assert size(features) == len(features.lengths())
     assert_right(features, files)
+    fresh = FeatureCache(tmp_path / "fresh", front_end(preprocess))
+    fresh.add(files)
+    np.testing.assert_array_equal(*(built.rows().read(rows_of(built, files)) for built in (features, fresh)))
+    for one, other in zip(*(built.statistics(rows_of(built, files)) for built in (features, fresh)), strict=True):
+        assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["rows.f32", "moments.f64"])
+def die(waveform, sample_rate_hz):
+    time.sleep(2)  # the others have finished their parts and wait
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_builder_had_claimed_is_taken_over(cache_dir, tmp_path, capsys):
+    files = record(tmp_path / "recordings", range(80))
+    deadly = [piece._replace(change=die) if number == 30 else piece for number, piece in enumerate(files)]
+    start = processes.Barrier(2)
+    killed = processes.Process(target=add_together, args=(cache_dir, deadly, start))
+    killed.start()
+    start.wait()
+    features = FeatureCache(cache_dir, front_end())
+    while not (features.folder / "claims").exists() or len((features.folder / "claims").read_text()) < 100:
+        time.sleep(0.01)
+    features.add(noted(files[40:]) + files[:40])
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert capsys.readouterr().out == (
+        "Other processes are computing features that are needed here, too; waiting for 32.\n"
+    )
+    assert known(features) == 80
+    assert_right(features, files)
+    features.add(record(tmp_path / "recordings", range(90)))  # in the first part, of which the killed one left rows
+    assert size(features) == 90
+    assert_right(features, hashed(tmp_path / "recordings"))
+
+
+def test_a_build_goes_on_beside_one_that_hangs(cache_dir, tmp_path):
+    files = record(tmp_path / "recordings", range(60))
+    late_ones = [piece._replace(change=hang) for piece in files[:20]]
+    start = processes.Barrier(2)
+    hanging = processes.Process(target=add_together, args=(cache_dir, late_ones, start))
+    hanging.start()
+    start.wait()
+    features = FeatureCache(cache_dir, front_end())
+    while not (features.folder / "claims").exists() or len((features.folder / "claims").read_text()) < 100:
+        time.sleep(0.01)
+    features.add(files[20:])  # nothing of it is the other's
+    assert known(features) == 40
+    assert_right(features, files[20:])
+    with pytest.raises(UserError, match=r"is being built by another process; remove it later"):
+        stored_caches(cache_dir)[0].remove()
+    hanging.kill()
+    hanging.join()
+    stored_caches(cache_dir)[0].remove()
+    assert not features.folder.exists()
+
+
+def hang(waveform, sample_rate_hz):
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("name", ["rows.0.f32", "moments.0.f64"])
 def test_rows_that_were_lost_are_not_believed(cache_dir, files, name):
     features = FeatureCache(cache_dir, front_end())
     features.add(files)
@@ -343,24 +431,29 @@ def test_rows_that_were_lost_are_not_believed(cache_dir, files, name):
         assert_right(again, files)
 
 
-@pytest.mark.parametrize("name", ["rows.f32", "moments.f64"])
-def test_an_index_without_its_rows_does_not_return_after_a_kill(cache_dir, files, name, monkeypatch):
-    monkeypatch.setattr(cache, "PUBLISH_EVERY_S", np.inf)
+@pytest.mark.parametrize("name", ["rows.0.f32", "moments.0.f64"])
+def test_an_index_without_its_rows_does_not_return_after_a_kill(cache_dir, files, name):
     features = FeatureCache(cache_dir, front_end())
     features.add(files)
     (features.folder / name).unlink()
-    with contextlib.suppress(UserError):  # the build ends before anything is published
-        FeatureCache(cache_dir, front_end()).add([*files[::-1], Piece("gone", files[0].path.with_name("gone.wav"))])
+    last = Piece("last", files[0].path, die)  # when all others are computed, and none is published
+    builder = processes.Process(target=build_late, args=(cache_dir, [*files[::-1], last]))
+    builder.start()
+    builder.join()
+    assert builder.exitcode == -signal.SIGKILL
     assert size(features) == 12  # of other recordings than an index from before would say
-    with pytest.raises(KeyError):
-        FeatureCache(cache_dir, front_end()).spans([files[0].key])
+    assert known(features) == 0
+    features = FeatureCache(cache_dir, front_end())
+    features.add(files)
+    assert size(features) == 12
+    assert_right(features, files)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip file", b"PK\x03\x04 cut"])
 def test_a_damaged_index_is_built_anew(cache_dir, files, content):
     features = FeatureCache(cache_dir, front_end())
     features.add(files)
-    (features.folder / "index.npz").write_bytes(content)
+    (features.folder / "index.0").write_bytes(content)
     again = FeatureCache(cache_dir, front_end())
     again.add(files)
     assert_right(again, files)
@@ -369,7 +462,7 @@ def test_a_damaged_index_is_built_anew(cache_dir, files, content):
 def test_a_cut_index_is_built_anew(cache_dir, files):
     features = FeatureCache(cache_dir, front_end())
     features.add(files)
-    index = features.folder / "index.npz"
+    index = features.folder / "index.0"
     os.truncate(index, index.stat().st_size // 2)
     again = FeatureCache(cache_dir, front_end())
     again.add(files)
@@ -387,8 +480,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, files):
 
 def test_an_index_that_cannot_be_read_is_named(cache_dir, files):
     features = FeatureCache(cache_dir, front_end())
-    (features.folder / "index.npz").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"The feature cache .*index.npz cannot be read: Is a directory"):
+    (features.folder / "index.0").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"The feature cache .*index\.0 cannot be read: Is a directory"):
         FeatureCache(cache_dir, front_end())
 
 
@@ -427,7 +520,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(small_disk, f
 @pytest.mark.parametrize("number", [300, 360])
 def test_a_disk_that_fills_up_keeps_what_was_published(small_disk, tmp_path, monkeypatch, number):
     monkeypatch.setattr(cache, "SPARE_BYTES", -(2**30))  # as if another program had taken the room meanwhile
-    monkeypatch.setattr(cache, "PUBLISH_EVERY_S", np.inf)  # not before the disk is full
+    monkeypatch.setattr(shared, "PUBLISH_EVERY_S", np.inf)  # not before the disk is full
     files = record(tmp_path / "recordings", range(number + 100))
     features = FeatureCache(small_disk, front_end())
     features.add(files[:100])
@@ -442,7 +535,7 @@ def test_a_disk_that_fills_up_keeps_what_was_published(small_disk, tmp_path, mon
 
 
 def limited(cache_dir, files, said):
-    cache.PUBLISH_EVERY_S = np.inf
+    shared.PUBLISH_EVERY_S = np.inf
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     features = FeatureCache(cache_dir, front_end())
     limit = 100 * 4 * int(np.prod(features.shape)) + 1000  # room for a hundred rows and a piece

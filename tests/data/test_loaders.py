@@ -1,3 +1,8 @@
+import ctypes
+import mmap
+import os
+import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -12,8 +17,8 @@ from torch import nn
 from ser.data import LogMel
 from ser.data.cache import FeatureCache
 from ser.data.items import Items
-from ser.data.loaders import Batch, Draws, EachOnce, FeatureSet, loader
-from ser.data.rows import Rows
+from ser.data.loaders import FILLER, Batch, Draws, EachOnce, FeatureSet, loader
+from ser.data.rows import RowFile, Rows
 
 FRAMES = 7
 STORED = 60
@@ -21,12 +26,15 @@ STORED = 60
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    """A file whose rows say where they come from: row r holds r + 1 in each of its r % 7 + 1 valid frames."""
-    stored = Rows(tmp_path_factory.mktemp("rows") / "rows.f32", (2, FRAMES), np.float32)
-    stored.truncate(STORED)
+    """Rows of two files that say where they come from: row r holds r + 1 in each of its r % 7 + 1 valid frames."""
+    folder = tmp_path_factory.mktemp("rows")
+    files = [RowFile(folder / name, (2, FRAMES), np.float32) for name in ("even", "odd")]
+    for file in files:
+        file.truncate(STORED // 2)
     for row in range(STORED):
-        stored.write(row, np.tile(np.where(np.arange(FRAMES) <= row % FRAMES, row + 1, 0), (2, 1)).astype(np.float32))
-    return stored
+        values = np.tile(np.where(np.arange(FRAMES) <= row % FRAMES, row + 1, 0), (2, 1)).astype(np.float32)
+        files[row % 2].write(row // 2, values)
+    return Rows(files, np.arange(STORED) % 2, np.arange(STORED) // 2)
 
 
 def items_of(rows, counts, trim=False):
@@ -125,6 +133,61 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
         assert sorted(positions(batches)) == sorted(expected)
         if name != "train":
             assert positions(batches) == list(expected)
+
+
+# -- read ahead --
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("sampler", [Draws, EachOnce])
+def test_every_batch_but_the_first_is_announced_while_the_one_before_is_used(rows, sampler, workers, monkeypatch):
+    dataset = items_of(rows, [1, 3, 2, 1, 4, 1, 2, 1, 1, 2])
+    announced = []
+    monkeypatch.setattr(rows, "expect", lambda numbers: announced.extend(numbers.tolist()))
+    batches = loader(dataset, sampler(dataset, 1, 0), 3, workers)
+    read = []
+    for batch in batches:
+        read += [int(first) - 1 for first in batch.features[:, 0, 0]]
+        in_use, ahead = len(read), len(announced)
+        assert announced[:in_use] == read
+        assert in_use == 18 or ahead > in_use
+        assert workers or ahead <= in_use + 3 * 4
+    assert sorted(announced) == list(range(STORED - 18, STORED))  # each once
+
+
+def in_file_cache(file, start, size):
+    """Return how many bytes of a piece of a file are in the system's file cache."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped)) + start
+        assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), pages) == 0
+    return mmap.PAGESIZE * sum(page & 1 for page in pages)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked what its file cache holds")
+def test_the_system_reads_the_next_batch_from_the_disk_meanwhile(tmp_path):
+    size = 16 * mmap.PAGESIZE
+    file = RowFile(tmp_path / "rows", (size // 4,), np.float32)
+    file.truncate(64)
+    for row in range(64):
+        file.write(row, np.full(size // 4, row + 1, np.float32))
+    file.sync()
+    numbers = np.arange(64)
+    items = Items(numbers, numbers, np.ones(64, np.int64), numbers * 0)
+    dataset = FeatureSet(Rows([file], numbers * 0, numbers), torch.ones(64), items, [0] * 64)
+    with file.path.open("rb") as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if in_file_cache(opened, 0, 64 * size):
+            pytest.skip("this file system keeps its files in memory")
+        batches = iter(loader(dataset, Draws(dataset, 1, 0), 4, 0))
+        next(batches)
+        order = Draws(dataset, 1, 0).draws()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and any(in_file_cache(opened, row * size, size) < size for row in order[4:8]):
+            time.sleep(0.01)
+        assert [in_file_cache(opened, row * size, size) for row in order[:8]] == [size] * 8
+        assert sum(in_file_cache(opened, row * size, size) for row in order[8:]) < 20 * size
 
 
 # -- order --
@@ -270,10 +333,11 @@ def test_the_corpus_balances_on_request(make_corpus, tiny):
 def test_evaluation_meets_every_utterance_once_however_many_processes(rows, world_size, count):
     dataset = items_of(rows, [1] * count)
     shares = [list(EachOnce(dataset, world_size, rank)) for rank in range(world_size)]
-    assert sorted(index for share in shares for index in share) == list(range(count))
+    assert sorted(index for share in shares for index in share if index != FILLER) == list(range(count))
     for rank, share in enumerate(shares):
         sampler = EachOnce(dataset, world_size, rank)
         assert len(sampler) == len(share)
+        assert (share == [FILLER]) == (0 < count <= rank)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
