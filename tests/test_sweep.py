@@ -51,8 +51,11 @@ def poisoned(cache, tmp_path_factory):
     data = Synthetic(preprocess=Preprocess(pre_emphasis=0.97), features=LogMel(deltas=2), cache_dir=folder)
     data.prepare_data()
     tested = data.test_dataloader().dataset
-    for row in tested.items.rows():
-        tested.rows.write(row, np.full(tested.rows.shape, np.nan, np.float32))
+    numbers = tested.items.rows()
+    for file, place in zip(tested.rows.file_of[numbers], tested.rows.place_of[numbers], strict=True):
+        rows = tested.rows.files[file]
+        rows.write(place, np.full(rows.shape, np.nan, np.float32))
+    assert np.isnan(tested.rows.read(numbers)).all()
     return folder
 
 
