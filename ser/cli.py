@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ser import __version__
 from ser.errors import JobEnded, UserError
+from ser.memory import keep_freed_memory
 
 VERBS = {
     "fit": "train a network, then test the chosen checkpoint on a speaker it has never heard",
@@ -77,6 +78,7 @@ def main(args: Sequence[str] | None = None) -> int:
         # Idle threads of torch's pool sleep instead of spinning: as fast alone, and beside another process an LSTM's
         # training step takes 2 s instead of 16.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        keep_freed_memory()
         importlib.import_module(MODULES.get(args[0], "ser.verbs")).run(args)
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)
