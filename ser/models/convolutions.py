@@ -63,11 +63,17 @@ class Conv(nn.Conv2d):
         return super().forward(self.pad(input))
 
 
+def shorten(lengths: Tensor, step: int, images: Tensor) -> Tensor:
+    """Count the steps that frames (B,) begin: at least one, and no more than `images` have."""
+    return ((lengths + step - 1) // step).clamp(1, images.shape[-1])
+
+
 class ConvBlock(nn.Module):
     """Convolution, batch norm, activation, dropout, max-pooling; padding comes out as zeros.
 
     Training statistics of the batch norm count padded frames, which the papers' networks take for silence. A pooling
-    window counts as valid when its first frame does, so that the end of an utterance is not lost.
+    window counts as valid when its first frame does, so that the end of an utterance is not lost, and takes the largest
+    of its valid frames.
 
     Args:
         conv: The convolution.
@@ -105,14 +111,21 @@ class ConvBlock(nn.Module):
 
     def forward(self, images: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map (B, C, F, T), padded with zeros, to fewer bins and frames; lengths (B,) follow."""
-        images = self.layers(self.conv(images, lengths))
+        images = self.conv(images, lengths)
         if lengths is None:
-            return images, None
+            return self.layers(images), None
         shrink = 0 if self.conv.same else self.conv.kernel_size[1] - 1
-        window = self.conv.stride[1] * self.pool[1]
-        num_frames = images.shape[-1]
-        lengths = ((lengths - shrink + window - 1) // window).clamp(1, num_frames)
-        return images * valid_frames(lengths, num_frames)[:, None, None], lengths
+        lengths = shorten(lengths - shrink, self.conv.stride[1], images)
+        for layer in self.layers:
+            if isinstance(layer, nn.MaxPool2d):
+                # What a window takes must be valid. A sum: to fill by a mask takes many times longer on a CPU. And no
+                # infinity, whose product with zero, below, would be NaN.
+                padding = ~valid_frames(lengths, images.shape[-1])[:, None, None]  # (B, 1, 1, T)
+                images = layer(images + padding.to(images.dtype) * (torch.finfo(images.dtype).min / 2))
+                lengths = shorten(lengths, self.pool[1], images)
+            else:
+                images = layer(images)
+        return images * valid_frames(lengths, images.shape[-1])[:, None, None], lengths
 
     def output_shape(self, bins: int, frames: int) -> tuple[int, int, int]:
         """Compute the channels, bins and frames of one image after the block."""

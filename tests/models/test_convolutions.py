@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ser.errors import UserError
 from ser.models.convolutions import Conv, ConvBlock, ConvStack
-from ser.models.layers import BatchNorm, Dropout
+from ser.models.layers import BatchNorm, Dropout, silence_padding
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -57,6 +57,35 @@ def test_block_shrinks_images_and_lengths(block: ConvBlock, shape: tuple[int, in
     whole, none = block(torch.randn(4, 2, 8, 18))
     assert none is None
     assert whole[..., -1].any()
+
+
+@pytest.mark.parametrize("norm", ["before", "after", "none"])
+@pytest.mark.parametrize("activation", ["relu", "elu", "leaky_relu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_block_computes_of_a_padded_utterance_what_it_does_of_the_utterance_alone(
+    norm: Any, activation: Any, dtype: torch.dtype
+) -> None:
+    """Neither padding nor what bias and batch norm make of it gets into a pooling window that is partly valid."""
+    block = ConvBlock(Conv(2, 3, (3, 3)), activation, norm=norm, pool=(2, 4))
+    for parameter in block.parameters():
+        nn.init.uniform_(parameter, -2, 2)
+    block.conv.bias.data.add_(5)  # so that padding comes out of the convolution larger than speech
+    block.eval().to(dtype)
+    images = torch.randn(6, 2, 8, 18, dtype=dtype)
+    lengths = torch.tensor([1, 3, 4, 5, 8, 17])
+    images = silence_padding(images, lengths).requires_grad_()
+    output, left = block(images, lengths)
+    assert output.dtype == dtype
+    output.square().sum().backward()
+    assert images.grad.isfinite().all()
+    for image, length, padded, valid in zip(images, lengths, output, left, strict=True):
+        alone = block.conv(image[None, :, :, :length])
+        for layer in block.layers:
+            if isinstance(layer, nn.MaxPool2d):  # the last window is as long as what is left
+                alone = functional.max_pool2d(alone, (2, 4), ceil_mode=True)[..., : images.shape[-1] // 4]
+            else:
+                alone = layer(alone)
+        torch.testing.assert_close(padded[..., :valid], alone[0])
 
 
 def test_block_orders_its_layers() -> None:
