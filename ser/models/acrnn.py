@@ -3,14 +3,15 @@
 M. Chen, X. He, J. Yang, H. Zhang: "3-D Convolutional Recurrent Neural Networks with Attention Model for Speech Emotion
 Recognition", IEEE Signal Processing Letters 25(10), 2018. CoRNN is a modification of it, and compares itself with it.
 
-The letter and the program that its authors released differ; the defaults are the program's where the letter's numbers
-cannot be reached otherwise, and both readings are options: pooling over 4 mel bins (letter: 2), batch norm on the
-linear layer of every frame (letter: on the last hidden layer). The attention is the letter's, a softmax of a linear
-score; the program squashes the score through a sigmoid first. Weights are initialised as in Keras, which neither says.
+The letter and the program that its authors released differ, and both readings are options. The defaults are the
+program's layers, since those were released: pooling over 4 mel bins (letter: 2), batch norm on the linear layer of
+every frame (letter: on the last hidden layer). The attention is the letter's, a softmax of a linear score; the program
+squashes the score through a sigmoid first. Weights are initialised as in Keras, which neither says.
 """
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ser.errors import UserError
@@ -65,18 +66,17 @@ class ACRNN(nn.Module):
         self.norm_momentum = norm_momentum
 
         channels, bins, _ = feature_shape
-        whole_frame = (max(bins // mel_pool, 1), 1)  # a kernel as high as the image is a linear layer on every frame
+        # A kernel as high as the image is a linear layer on every frame, and is drawn as one.
+        linear = Conv(256, 768, (max(bins // mel_pool, 1), 1), same=False)
+        with torch.no_grad():
+            linear.weight.copy_(nn.init.xavier_uniform_(linear.weight.flatten(1)).view_as(linear.weight))
         self.convolutions = ConvStack(
             feature_shape,
             [
                 ConvBlock(Conv(channels, 128, (3, 5)), "leaky_relu", norm="none", pool=(mel_pool, 2)),
                 ConvBlock(Conv(128, 256, (3, 5)), "leaky_relu", norm="none"),
                 *(ConvBlock(Conv(256, 256, (3, 5)), "leaky_relu", norm="none") for _ in range(4)),
-                ConvBlock(
-                    Conv(256, 768, whole_frame, same=False),
-                    "leaky_relu",
-                    norm="before" if norm == "linear" else "none",
-                ),
+                ConvBlock(linear, "leaky_relu", norm="before" if norm == "linear" else "none"),
             ],
         )
         self.lstm = LSTM(768, lstm_hidden, bidirectional=True)
