@@ -1,12 +1,12 @@
 """The table of accuracies: every system on one corpus, speaker-independent, one fold after the other.
 
-    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--minutes 60]
+    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--jobs 2] [--minutes 60]
 
-Every fold of every config in ``configs/`` is a ``ser fit`` of its own, on EMO-DB's anger, neutral, happiness and
-sadness under the config's own early stopping. Interrupted, the same command goes on where it was: a fit that was under
-way from its last checkpoint, and rows that are in the table with the same config are not measured again. ``--minutes``
-ends a fit that takes longer, which its row then says. Rows go to ``accuracy_emodb.csv`` beside this file; the Markdown
-table that is made of them, to ``docs/accuracy.md``.
+Every config in ``configs/`` is cross-validated by ``ser crossval`` on EMO-DB's anger, neutral, happiness and sadness
+under its own early stopping. Interrupted, the same command goes on where it was: a fit that was under way from its last
+checkpoint, and rows that are in the table with the same config are not measured again. ``--minutes`` ends a fit that
+takes longer, which its row then says. Rows go to ``accuracy_emodb.csv`` beside this file; the Markdown table that is
+made of them, to ``docs/accuracy.md``.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from filelock import FileLock
 from ser.evaluation.published import published
 from ser.evaluation.scores import uar, wa
 from ser.evaluation.statistics import mean_and_std, recall_interval, score_interval
-from ser.runs import StoredRun, read_run, table_as_csv
+from ser.runs import RunFolder, StoredRun, read_run, table_as_csv
 from ser.storage import write_atomically
 
 REPOSITORY = Path(__file__).parents[1]
@@ -39,14 +39,14 @@ neutral, happiness and sadness (339 utterances), leave one speaker out with the 
 seed 1, the configs as they are, on the CPU. Scores are pooled over the folds. The interval of a single fold is
 Wilson's of each recall, joined, and says nothing of other speakers; that of several folds is over speakers, and \\*
 marks one over too few. "(time)" marks fits that the benchmark's limit ended. A fold has 30 to 60 utterances: ten points
-between two systems' single folds mean nothing. Seconds per epoch were taken on two cores that did other work as well:
-upper bounds, no comparison.
+between two systems' single folds mean nothing. Seconds per epoch were taken on two cores that did other work as well,
+mostly a second fit: upper bounds, no comparison.
 
 """
 EMOTIONS = "[anger,neutral,happiness,sadness]"
 COLUMNS = [
     *("system", "fold", "tests", "seed", "n", "uar", "wa", "macro_f1", "epochs", "best_epoch", "seconds_per_epoch"),
-    *("parameters", "capped", "protocol", "fingerprint", "config", "confusion"),
+    *("parameters", "capped", "protocol", "fingerprint", "config", "commit", "confusion"),
 ]
 
 
@@ -60,21 +60,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60, help="longest time of a fit")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
+    parser.add_argument("--jobs", type=int, default=1, help="fits at once, which share the cores")
     parser.add_argument("--accelerator", default="auto")
     options = parser.parse_args()
-    for fold in options.folds:
-        for system in options.systems:
-            key = {"system": system, "fold": str(fold), "seed": str(options.seed), "config": config_hash(system)}
-            if any(all(row[name] == value for name, value in key.items()) for row in read_table()):
-                continue
-            run = fit(system, fold, options)
-            if run is not None:
-                add(row_of(run, key))
+    for system in options.systems:
+        keys = [row_key(system, fold, options.seed) for fold in options.folds]
+        rows = read_table()
+        missing = [key for key in keys if not any(key.items() <= row.items() for row in rows)]
+        if missing:
+            measure(system, missing, options)
     write_page()
 
 
-def fit(system: str, fold: int, options: argparse.Namespace) -> StoredRun | None:
-    """Fit and test one fold, or go on with it; None if that fails."""
+def measure(system: str, missing: list[dict[str, str]], options: argparse.Namespace) -> None:
+    """Fit and test some folds of a system, or go on with them, and add their rows to the table."""
     experiment = f"accuracy-{system}-{config_hash(system)}"
     hours, minutes = divmod(options.minutes, 60)
     arguments = {
@@ -82,22 +81,25 @@ def fit(system: str, fold: int, options: argparse.Namespace) -> StoredRun | None
         "--data": "EmoDB",
         "--data.root": options.root,
         "--data.emotions": EMOTIONS,
-        "--data.fold": fold,
+        "--folds": ",".join(key["fold"] for key in missing),
         "--seed_everything": options.seed,
+        "--jobs": options.jobs,
         "--trainer.logger": "false",
         "--trainer.accelerator": options.accelerator,
         "--trainer.max_time": f"00:{int(hours):02}:{int(minutes):02}:{round(minutes % 1 * 60):02}",
         "--run.root": options.runs,
         "--run.experiment": experiment,
-        "--ckpt_path": "last",
     }
-    command = [sys.executable, "-m", "ser", "fit", *(str(part) for pair in arguments.items() for part in pair)]
-    print(f"== {system}, fold {fold}", flush=True)
-    folder = options.runs / experiment / f"fold{fold}-seed{options.seed}"
-    if not (folder / "predictions.csv").exists() and subprocess.run(command, check=False).returncode:
-        print(f"{system}, fold {fold}: the fit failed; the others go on.", file=sys.stderr)
-        return None
-    return read_run(folder)
+    command = [sys.executable, "-m", "ser", "crossval", *(str(part) for pair in arguments.items() for part in pair)]
+    print(f"== {system}", flush=True)
+    try:
+        if subprocess.run(command, check=False).returncode:
+            print(f"{system}: not all folds could be measured; other systems go on.", file=sys.stderr)
+    finally:  # after Ctrl-C, too
+        for key in missing:
+            folder = RunFolder(options.runs / experiment, f"fold{key['fold']}-seed{key['seed']}").newest
+            if folder is not None and (folder / "predictions.csv").exists():
+                add(row_of(read_run(folder), key))
 
 
 def row_of(run: StoredRun, key: dict[str, str]) -> dict[str, str]:
@@ -118,13 +120,25 @@ def row_of(run: StoredRun, key: dict[str, str]) -> dict[str, str]:
         "capped": "" if stopped else "time",
         "protocol": run.protocol["protocol"]["class_path"].rsplit(".")[-1],
         "fingerprint": run.fingerprint,
+        "commit": commit(),
         "confusion": json.dumps(scores["confusion"]),
     }
 
 
+def row_key(system: str, fold: int, seed: int) -> dict[str, str]:
+    """Return what a row is known by: what was measured with another config is measured again."""
+    return {"system": system, "fold": str(fold), "seed": str(seed), "config": config_hash(system)}
+
+
 def config_hash(system: str) -> str:
-    """Name the state of a config: what was measured with another is measured again."""
+    """Name the state of a config."""
     return hashlib.sha256((REPOSITORY / "configs" / f"{system}.yaml").read_bytes()).hexdigest()[:8]
+
+
+def commit() -> str:
+    """Name the state of the code."""
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short=7", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def read_table() -> list[dict[str, str]]:
@@ -151,8 +165,8 @@ def write_page() -> None:
     for row in read_table():
         by_system[row["system"]].append(row)
     short = ["System", "Folds", "UAR, 95 % interval", "WA", "n", "The paper claims"]
-    header = [*short, "UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch"]
-    lines = [header, ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4]
+    header = [*short, "UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch", "Commit"]
+    lines = [header, ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4 + ["---"]]
     for system, rows in sorted(by_system.items(), key=lambda item: (-len(item[1]), item[0])):
         confusions = np.array([json.loads(row["confusion"]) for row in rows])  # (folds, K, K), a speaker each
         pooled = confusions.sum(axis=0)
@@ -172,6 +186,7 @@ def write_page() -> None:
                 f"{int(rows[0]['parameters']):,}",
                 between([int(row["epochs"]) for row in rows]) + capped,
                 between([float(row["seconds_per_epoch"]) for row in rows]),
+                ", ".join(sorted({f"`{row['commit']}`" for row in rows})),
             ]
         )
     PAGE.parent.mkdir(exist_ok=True)
