@@ -19,6 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import yaml
 from filelock import FileLock
 
 from ser.evaluation.published import published
@@ -131,8 +132,9 @@ def row_key(system: str, fold: int, seed: int) -> dict[str, str]:
 
 
 def config_hash(system: str) -> str:
-    """Name the state of a config."""
-    return hashlib.sha256((REPOSITORY / "configs" / f"{system}.yaml").read_bytes()).hexdigest()[:8]
+    """Name the settings of a config, without its comments."""
+    settings = yaml.safe_load((REPOSITORY / "configs" / f"{system}.yaml").read_text())
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def commit() -> str:

@@ -5,7 +5,7 @@ utterance has no recall and is left out of the UAR, as in scikit-learn's ``balan
 own macro recall counts it as 0.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -79,20 +79,27 @@ def confusion_matrix(targets: Tensor, predicted: Tensor, num_classes: int) -> Te
     return torch.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def by_utterance(values: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Take the mean of the values, such as probabilities, of each utterance's segments.
+def by_utterance(
+    values: Tensor, targets: Tensor, positions: Tensor, reduce: Literal["mean", "max"] = "mean"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the mean or the largest of the values, such as probabilities, of each utterance's segments.
 
     Args:
         values: (B, K) of every segment.
         targets: (B,) class numbers.
         positions: (B,) the utterance of each; the segments of one are neighbours.
+        reduce: What to take.
 
     Returns:
         The same of every utterance, (U, K), (U,) and (U,).
     """
     utterances, index, counts = torch.unique_consecutive(positions, return_inverse=True, return_counts=True)
-    sums = values.new_zeros(len(utterances), values.shape[1]).index_add_(0, index, values)
-    return sums / counts[:, None], targets[counts.cumsum(0) - counts], utterances
+    reduced = values.new_zeros(len(utterances), values.shape[1])
+    if reduce == "max":
+        reduced.scatter_reduce_(0, index[:, None].expand_as(values), values, "amax", include_self=False)
+    else:
+        reduced = reduced.index_add_(0, index, values) / counts[:, None]
+    return reduced, targets[counts.cumsum(0) - counts], utterances
 
 
 class _OfConfusion(MulticlassConfusionMatrix):

@@ -5,7 +5,7 @@ import warnings
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +19,7 @@ from ser.recipe import describe
 
 Stage = Literal["train", "val", "test"]
 Normalize = Literal["bin", "global", "utterance", "sign", "none"]
+SegmentScores = Literal["mean", "max"]
 SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
 
 
@@ -72,6 +73,8 @@ class EmotionClassifier(LightningModule):
             of the training side, to 1 on the average; validation and test are never weighted.
         spec_augment: Masks bands and stretches of training utterances; null does not.
         mixup: Lay training utterances over each other, with shares from Beta(mixup, mixup); 0 does not.
+        segment_scores: What becomes of the probabilities of an utterance's segments: their "mean", or the largest of
+            each emotion, divided by the sum of these, "max" (ACRNN's program).
 
     Attributes:
         feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, or one for all.
@@ -97,12 +100,17 @@ class EmotionClassifier(LightningModule):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         spec_augment: SpecAugment | None = None,
         mixup: float = 0.0,
+        segment_scores: SegmentScores = "mean",
     ) -> None:
         super().__init__()
         if mixup < 0:
             raise UserError(f"mixup is {mixup}; it must be positive, or 0 to leave utterances as they are.")
-        if normalize not in get_args(Normalize):
-            raise UserError(f"normalize is {normalize!r}; choose one of {', '.join(get_args(Normalize))}.")
+        for name, value, known in (
+            ("normalize", normalize, get_args(Normalize)),
+            ("segment_scores", segment_scores, get_args(SegmentScores)),
+        ):
+            if value not in known:
+                raise UserError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
         with warnings.catch_warnings():
             # Lightning proposes ignore=["net"], with which load_from_checkpoint cannot build the net.
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`")
@@ -116,6 +124,7 @@ class EmotionClassifier(LightningModule):
         self.class_weights = class_weights
         self.spec_augment = spec_augment
         self.mixup = mixup
+        self.segment_scores = segment_scores
         self.front_end: dict[str, Any] | None = None
         self.trained_on: dict[str, Any] | None = None
         self.pad_before_norm = pad_before_norm
@@ -174,10 +183,8 @@ class EmotionClassifier(LightningModule):
 
     def predict_step(self, batch: Utterances, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Return the utterances' positions (U,) and the probability of every emotion (U, K)."""
-        probabilities = self(batch.features, batch.lengths).float().softmax(dim=-1)
-        utterances, _, positions = by_utterance(probabilities, batch.targets, batch.positions)
-        counted = positions >= 0
-        return positions[counted], utterances[counted]
+        probabilities, _, positions = self._recognised(self(batch.features, batch.lengths), batch)
+        return positions, probabilities
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and, if there is one, the schedule."""
@@ -189,9 +196,28 @@ class EmotionClassifier(LightningModule):
         schedule = {"scheduler": scheduler, "interval": self.lr_scheduler_interval, **watched}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def refuse_unfit(self, trainer: Trainer, data: Any) -> None:
+        """Compare the network with the data and the trainer that it is to be used with.
+
+        Raises:
+            UserError: It wants what they do not give.
+        """
+        network = type(self.net).__name__
+        if getattr(data, "padding", "fixed") == "batch" and not getattr(self.net, "any_length", True):
+            raise UserError(
+                f"padding is 'batch', but {network} takes clips of one length only, or gives other scores for others: "
+                "give --data.padding fixed."
+            )
+        if callable(getattr(self.net, "on_step", None)) and trainer.max_epochs == -1 and trainer.max_steps == -1:
+            raise UserError(
+                f"Neither max_epochs nor max_steps is given, but {network} follows the progress of training, which "
+                "needs an end: give --trainer.max_epochs or --trainer.max_steps."
+            )
+
     def setup(self, stage: str) -> None:
         """Take front-end and feature statistics, those of the training side, from the data."""
         data = getattr(self.trainer, "datamodule", None)
+        self.refuse_unfit(self.trainer, data)
         if stage == "fit" and data is not None:
             self.front_end = data.front_end.description()
             self.trained_on = data.training_description()
@@ -260,13 +286,10 @@ class EmotionClassifier(LightningModule):
             probabilities, targets, positions = logits.detach().softmax(dim=-1), batch.targets, batch.positions
         else:
             logits = self(batch.features, batch.lengths).float()  # (B, K)
+            probabilities, targets, positions = self._recognised(logits, batch)
             losses = F.cross_entropy(logits, batch.targets, reduction="none")[:, None]  # (B, 1)
-            # Every utterance counts once, however many segments it has.
-            values = torch.cat([logits.softmax(dim=-1), losses], dim=1)  # (B, K + 1)
-            values, targets, positions = by_utterance(values, batch.targets, batch.positions)
-            counted = positions >= 0
-            values, targets, positions = values[counted], targets[counted], positions[counted]
-            probabilities, loss = values[:, :-1], values[:, -1].sum() / max(len(targets), 1)
+            losses, _, owners = by_utterance(losses, batch.targets, batch.positions)  # (U, 1)
+            loss = losses[owners >= 0].sum() / max(len(targets), 1)
         metrics.update(probabilities, targets)
         scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
         for name, score in scores.items():
@@ -281,6 +304,23 @@ class EmotionClassifier(LightningModule):
                 sync_dist=True,
             )
         return Recognised(loss, probabilities, targets, positions)
+
+    def _recognised(self, logits: Tensor, batch: Utterances) -> tuple[Tensor, Tensor, Tensor]:
+        """Score utterances, each of which counts once, however many segments it has.
+
+        Args:
+            logits: (B, K).
+            batch: What they are of.
+
+        Returns:
+            Probabilities (U, K), targets and positions (U,), without what fills a batch up.
+        """
+        segments = logits.float().softmax(dim=-1)
+        probabilities, targets, positions = by_utterance(segments, batch.targets, batch.positions, self.segment_scores)
+        if self.segment_scores == "max":
+            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        counted = positions >= 0
+        return probabilities[counted], targets[counted], positions[counted]
 
     def _train(self, batch: Utterances) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) of a batch that is augmented, and the weighted loss."""

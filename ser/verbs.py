@@ -179,7 +179,8 @@ class SerCLI(LightningCLI):
         """Do not let the checkpoint override the command line; it supplied defaults in parse_arguments."""
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a checkpoint that does not fit before anything is written."""
+        """Refuse what does not fit together before anything is written."""
+        self.model.refuse_unfit(self.trainer, self.datamodule)
         if self.checkpoint is not None:
             self.model.refuse_other(self.checkpoint)
             sides: dict[str | None, Side] = {"validate": "val", "test": "test"}

@@ -65,7 +65,15 @@ def checkpoint(monitor: str) -> Settings:
 REPAIRED = (
     data(protocol=None, augment=None, sampling="shuffle")
     | preprocess(top_db=60.0, offset_s=0.0, pad_waveform=False, wiener=False, waveform_norm="none", segment_hop_s=None)
-    | within("model", normalize="bin", pad_before_norm=False, class_weights="none", spec_augment=None, mixup=0.0)
+    | within(
+        "model",
+        normalize="bin",
+        pad_before_norm=False,
+        segment_scores="mean",
+        class_weights="none",
+        spec_augment=None,
+        mixup=0.0,
+    )
     | within("trainer", max_epochs=100, max_steps=-1, gradient_clip_val=None, accumulate_grad_batches=1)
     | checkpoint("val/uar")
     | stopping("val/uar", 15)
@@ -206,7 +214,10 @@ RESCNN_PAPER = AS_RECORDED | NAIVE | ZERO_PADDED | ON_LOSS | preprocess(offset_s
 MLFLB_PAPER = NAIVE | ZERO_PADDED | ON_LOSS | within("trainer", max_epochs=150)  # it trims
 PAPER: dict[str, Settings] = {
     **dict.fromkeys(["cornn", "cornn_no_conformer", "cornn_no_bilstm"], CORNN_PAPER),
-    "acrnn": AS_RECORDED | NAIVE | within("model", pad_before_norm=True),
+    "acrnn": AS_RECORDED
+    | NAIVE
+    | preprocess(segment_hop_s=3.0)
+    | within("model", pad_before_norm=True, segment_scores="max"),
     "raw_crnn": AS_RECORDED
     | NAIVE
     | ZERO_PADDED

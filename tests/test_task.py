@@ -17,7 +17,7 @@ from ser.corpora import Synthetic
 from ser.data import Augment, LogMel, PeakNoise, Preprocess
 from ser.data.loaders import FILLER, Batch, EachOnce
 from ser.errors import UserError
-from ser.models import CoRNN
+from ser.models import CoRNN, DyCNN
 from ser.schedules import InverseTimeDecay
 from ser.task import EmotionClassifier
 
@@ -173,9 +173,23 @@ def test_global_statistics_are_those_of_all_features(data, trainer):
     assert task.feature_sigma.item() == pytest.approx(valid.std(dtype=float), rel=1e-4)
 
 
-def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(UserError, match="normalize is 'zscore'; choose one of bin, global, utterance, sign, none"):
-        EmotionClassifier(Keep(), ["a", "b"], normalize="zscore")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalize": "zscore"}, "normalize is 'zscore'; choose one of bin, global, utterance, sign, none"),
+        ({"segment_scores": "median"}, "segment_scores is 'median'; choose one of mean, max"),
+    ],
+)
+def test_unknown_choices_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        EmotionClassifier(Keep(), ["a", "b"], **options)
+
+
+def test_batches_of_many_lengths_are_refused_for_a_network_that_cannot_take_them(cache, trainer):
+    data = Synthetic(padding="batch", cache_dir=cache)
+    task = EmotionClassifier(DyCNN(data.num_classes, data.feature_shape), data.labels)
+    with pytest.raises(UserError, match="padding is 'batch', but DyCNN takes clips of one length only"):
+        trainer.fit(task, data)
 
 
 @pytest.mark.parametrize("normalize", ["sign", "utterance", "global"])

@@ -404,6 +404,11 @@ BAD_OPTIONS = {
     "unknown monitor": (["--early_stopping.monitor", "val/uarr"], "which is not logged"),
     "no validation": (["--trainer.limit_val_batches", "0"], "limit_val_batches is 0"),
     "empty batches": (["--data.batch_size", "0"], "batch_size is 0"),
+    "batches of many lengths": (["--model.net", "DyCNN", "--data.padding", "batch"], "padding is 'batch', but DyCNN"),
+    "no end of training": (
+        ["--model.net", "DyCNN", "--data.padding", "fixed", "--trainer.max_epochs", "-1"],
+        "follows the progress of training, which needs an end",
+    ),
     "no GPU": (["--trainer.accelerator", "gpu"], "gpu"),
     "run folder": (["--run.root", "/proc/nowhere"], "cannot be created"),
     "cache folder": (["--data.cache_dir", "/proc/nowhere"], "/proc/nowhere"),

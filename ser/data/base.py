@@ -41,7 +41,7 @@ class SpeechCorpus(Batches):
         fold: Number of the protocol's fold, from 0.
         batch_size: Utterances in a training step on one device.
         padding: "fixed" pads every utterance to ``duration_s``; "batch" to the longest of its batch, which is faster
-            and the same for a network that masks padding.
+            and the same for a network that takes clips of any length (CoRNN); others refuse it.
         num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough unless
             ``augment.online`` has work to do.
         on_bad_file: Whether damaged files stop the run or are left out (and named in ``protocol.json``).

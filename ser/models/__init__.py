@@ -1,4 +1,8 @@
-"""Networks: one file per paper, all called as `net(features, lengths) -> logits`."""
+"""Networks: one file per paper, all called as `net(features, lengths) -> logits`.
+
+What else the task looks for: `any_length`, false where logits depend on how far a batch is padded, so that all batches
+must be padded alike; `on_step(step, total_steps)`, which it calls before every step of the optimiser.
+"""
 
 from ser.models.acrnn import ACRNN
 from ser.models.cnn_lstm import CNN1dLSTM, CNN2dLSTM, TimeDistributedCNNLSTM

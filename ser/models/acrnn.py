@@ -37,6 +37,8 @@ class ACRNN(nn.Module):
         UserError: `feature_shape` is no spectrogram, or too small.
     """
 
+    any_length = False  # pooling leaves out what does not fill a window
+
     def __init__(
         self,
         num_classes: int = 4,
@@ -68,9 +70,10 @@ class ACRNN(nn.Module):
         channels, bins, _ = feature_shape
         # A kernel as high as the image is a linear layer on every frame, and is drawn as one.
         linear = Conv(256, 768, (max(bins // mel_pool, 1), 1), same=False)
-        with torch.no_grad():
-            linear.weight.copy_(nn.init.xavier_uniform_(linear.weight.flatten(1)).view_as(linear.weight))
+        drawn = nn.init.xavier_uniform_(torch.empty(768, linear.weight[0].numel()))
+        linear.weight.data.copy_(drawn.view_as(linear.weight))
         self.convolutions = ConvStack(
+            "ACRNN",
             feature_shape,
             [
                 ConvBlock(Conv(channels, 128, (3, 5)), "leaky_relu", norm="none", pool=(mel_pool, 2)),

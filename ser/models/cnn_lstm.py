@@ -104,6 +104,7 @@ class TimeDistributedCNNLSTM(nn.Module):
     """
 
     BLOCK_FRAMES = 5
+    any_length = False  # the blocks are spread over all frames
 
     def __init__(
         self,
@@ -145,6 +146,7 @@ class TimeDistributedCNNLSTM(nn.Module):
         channels, bins, _ = feature_shape
         sizes = [(channels, (2, 2), (2, 2)), (128, (2, 2), (2, 1)), (128, (2, 1), (2, 1)), (128, (2, 1), (2, 1))]
         self.convolutions = ConvStack(
+            name,
             (channels, bins, self.BLOCK_FRAMES),
             [ConvBlock(Conv(inside, 128, kernel, same=False), norm="after", pool=by) for inside, kernel, by in sizes],
         )

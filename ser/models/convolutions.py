@@ -138,6 +138,7 @@ class ConvStack(nn.Module):
     """Convolution blocks in a row.
 
     Args:
+        network: Of which network, for the message.
         image_shape: (C, F, T) of one image.
         blocks: The blocks; the first takes C channels.
 
@@ -145,15 +146,16 @@ class ConvStack(nn.Module):
         UserError: The image is too small.
     """
 
-    def __init__(self, image_shape: tuple[int, ...], blocks: Sequence[ConvBlock]) -> None:
+    def __init__(self, network: str, image_shape: tuple[int, ...], blocks: Sequence[ConvBlock]) -> None:
         super().__init__()
         channels, bins, frames = image_shape
         for number, block in enumerate(blocks, start=1):
             channels, bins, frames = block.output_shape(bins, frames)
             if bins < 1 or frames < 1:
                 raise UserError(
-                    f"channels, bins, frames = {tuple(image_shape)} are too small: convolution block {number} of "
-                    f"{len(blocks)} would leave {bins} bins and {frames} frames; choose longer clips or more bins"
+                    f"{network} got features that are too small: of images of (channels, bins, frames) = "
+                    f"{tuple(image_shape)}, convolution block {number} of {len(blocks)} would leave {bins} bins and "
+                    f"{frames} frames; choose longer clips or more bins"
                 )
         self.output_shape = channels, bins, frames
         self.blocks = nn.ModuleList(blocks)
@@ -179,6 +181,8 @@ class ConvLSTM(nn.Module):
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
     """
 
+    any_length = False  # pooling leaves out what does not fill a window
+
     def __init__(
         self,
         num_classes: int,
@@ -196,7 +200,8 @@ class ConvLSTM(nn.Module):
         self.bidirectional = bidirectional
         self.mask_padding = mask_padding
         self.norm_momentum = norm_momentum
-        self.convolutions = ConvStack((feature_shape[0], *[1] * (3 - len(feature_shape)), *feature_shape[1:]), blocks)
+        image_shape = (feature_shape[0], *[1] * (3 - len(feature_shape)), *feature_shape[1:])
+        self.convolutions = ConvStack(type(self).__name__, image_shape, blocks)
         channels, bins, _ = self.convolutions.output_shape
         self.lstm = LSTM(channels * bins, lstm_hidden, bidirectional=bidirectional)
         self.classifier = nn.Linear(self.lstm.output_size, num_classes)

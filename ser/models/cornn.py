@@ -89,6 +89,7 @@ class CoRNN(nn.Module):
         self.pooling = pooling
         self.fc_hidden = fc_hidden
         self.mask_padding = mask_padding
+        self.any_length = mask_padding
 
         frame_size = feature_shape[0] * feature_shape[1]
         width = 2 * lstm_hidden

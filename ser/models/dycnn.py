@@ -128,10 +128,13 @@ class DyCNN(ConvLSTM):
         self.annealing = annealing
 
     def on_step(self, step: int, total_steps: int) -> None:
-        """Set the temperature for an optimiser step, counted from 0: training calls this before each."""
+        """Set the temperature for an optimiser step, counted from 0: training calls this before each.
+
+        It never rises, as it would where a fit that has ended is resumed with more steps.
+        """
         falling = self.annealing * total_steps
         progress = min(step / falling, 1.0) if falling else 1.0
         temperature = self.initial_temperature + progress * (1.0 - self.initial_temperature)
         for module in self.modules():
             if isinstance(module, DynamicConv):
-                module.temperature.fill_(temperature)
+                module.temperature.clamp_(max=temperature)

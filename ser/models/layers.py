@@ -1,7 +1,8 @@
-"""Blocks that more than one paper's network is built from, all of which leave padded frames out of account.
+"""Blocks that more than one paper's network is built from.
 
 A batch holds utterances of different lengths, zero-padded at the end; `lengths` says how many frames of each are valid,
-and `None` instead of it that all are. Images are (B, C, F, T): B utterances, C channels, F frequency bins, T frames.
+and `None` instead of it that all are. Padded frames are left out of account, but for the statistics of `BatchNorm`.
+Images are (B, C, F, T): B utterances, C channels, F frequency bins, T frames.
 Sequences are (B, T, D), with D numbers per frame.
 """
 

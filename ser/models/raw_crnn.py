@@ -32,6 +32,8 @@ class RawCRNN(nn.Module):
         UserError: `feature_shape` is no waveform, or too short.
     """
 
+    any_length = False  # pooling leaves out what does not fill a window
+
     def __init__(
         self,
         num_classes: int = 4,
@@ -44,7 +46,8 @@ class RawCRNN(nn.Module):
         norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        check_features("RawCRNN", feature_shape, (1, "samples"), "waveforms, such as 3 s at 16 kHz, (1, 48000)")
+        name = "RawCRNN"
+        check_features(name, feature_shape, (1, "samples"), "waveforms, such as 3 s at 16 kHz, (1, 48000)")
         self.num_classes = num_classes
         self.feature_shape = feature_shape
         self.lstm_hidden = lstm_hidden
@@ -54,11 +57,13 @@ class RawCRNN(nn.Module):
         self.norm_momentum = norm_momentum
 
         self.filter_banks = nn.ModuleList(
-            ConvStack((1, 1, feature_shape[1]), [ConvBlock(Conv(1, FILTERS, (1, window), stride=HOP), pool=(1, 2))])
+            ConvStack(
+                name, (1, 1, feature_shape[1]), [ConvBlock(Conv(1, FILTERS, (1, window), stride=HOP), pool=(1, 2))]
+            )
             for window in WINDOWS
         )
         frames = -(-feature_shape[1] // HOP) // 2
-        self.convolutions = ConvStack((1, 3 * FILTERS, frames), [ConvBlock(Conv(1, 32, (2, 2)), pool=(2, 2))])
+        self.convolutions = ConvStack(name, (1, 3 * FILTERS, frames), [ConvBlock(Conv(1, 32, (2, 2)), pool=(2, 2))])
         channels, bins, _ = self.convolutions.output_shape
         self.lstm = LSTM(channels * bins, lstm_hidden)
         self.classifier = nn.Sequential(

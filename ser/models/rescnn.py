@@ -33,13 +33,16 @@ class ResCNN(nn.Module):
         pooling: `flatten` keeps the three frames that are left apart; `mean` averages the valid ones.
         dropout: Share of values set to zero before each pooling.
         output_units: Units of the dense layer, if more than `num_classes`: the paper has 9 for 8 or 7 emotions. The
-            logits leave out those to spare.
+            logits leave out those to spare, which the paper's softmax holds and soon learns to be never right: here
+            they are in the count of parameters and learn nothing.
         mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
         UserError: `feature_shape` is not (channels, coefficients, frames), too short, or an option is unknown.
     """
+
+    any_length = False  # the flattened frames are numbered
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class ResCNN(nn.Module):
 
         coefficients = feature_shape[0] * feature_shape[1]
         self.trunk = ConvStack(
+            "ResCNN",
             (coefficients, 1, feature_shape[2]),
             [
                 ConvBlock(Conv(coefficients, 256, KERNEL), norm="none"),

@@ -152,6 +152,13 @@ def test_posteriors_are_averaged_over_each_utterance(counts, seed):
         np.testing.assert_allclose(row, probabilities[positions.numpy() == position].mean(axis=0), rtol=1e-5)
 
 
+def test_the_largest_posterior_of_an_utterances_segments():
+    values = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    found, _, order = by_utterance(values, torch.zeros(3), torch.tensor([5, 5, 2]), "max")
+    assert order.tolist() == [5, 2]
+    assert torch.equal(found, torch.tensor([[0.9, 0.6], [0.2, 0.8]]))
+
+
 @pytest.fixture
 def fitted(tiny, make_trainer):
     seed_everything(4)
@@ -204,6 +211,22 @@ def test_every_utterance_is_predicted_once(fitted, make_trainer):
     assert positions.tolist() == list(range(16))
     for position, row in zip(positions.tolist(), probabilities.numpy(), strict=True):
         np.testing.assert_allclose(row, expected_posteriors(task, corpus, position)[0], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice
+def test_the_largest_of_its_segments_posteriors_may_be_an_utterances_score(fitted, make_trainer):
+    task, corpus = fitted
+    task.segment_scores = "max"
+    parts = make_trainer(1).predict(task, corpus)
+    positions, probabilities = (torch.cat(part) for part in zip(*parts, strict=True))
+    largest = np.array([expected_posteriors(task, corpus, position)[1].max(axis=0) for position in positions.tolist()])
+    np.testing.assert_allclose(probabilities.numpy(), largest / largest.sum(axis=1, keepdims=True), atol=1e-5)
+    assert probabilities.sum(dim=1).allclose(torch.ones(16))
+    (scores,) = make_trainer(1).test(task, corpus, verbose=False)
+    truth = [corpus.labels.index(corpus.table[position].emotion) for position in corpus.split.test]
+    assert scores["test/uar"] == pytest.approx(
+        balanced_accuracy_score(truth, largest[list(corpus.split.test)].argmax(axis=1))
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice

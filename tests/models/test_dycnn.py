@@ -69,6 +69,8 @@ def test_temperature_falls_linearly_to_one_and_is_saved() -> None:
     for step, expected in [(0, 30.0), (50, 15.5), (100, 1.0), (999, 1.0)]:
         net.on_step(step, 1000)
         assert temperatures() == {expected}
+    net.on_step(100, 9000)  # resumed, to train longer
+    assert temperatures() == {1.0}
     DyCNN(annealing=0.0, dynamic=False).on_step(0, 1000)
 
 

@@ -100,6 +100,15 @@ def test_what_padding_holds_does_not_matter(net: nn.Module) -> None:
     assert not torch.allclose(net(features.masked_fill(padding, 1.0), lengths), logits)
 
 
+def test_says_whether_it_takes_clips_of_any_length(net: nn.Module) -> None:
+    """Whoever says so gives the same logits however far a batch is padded; the task refuses the others such batches."""
+    features, lengths = batch_for(net.eval())
+    if net.any_length:
+        padded = functional.pad(features, (0, 5))
+        torch.testing.assert_close(net(padded, lengths), net(features, lengths), rtol=1e-4, atol=1e-5)
+        assert not twin_of(net, mask_padding=False).any_length
+
+
 def test_learns_a_batch_by_heart_and_knows_it_outside_training(net: nn.Module) -> None:
     net = twin_of(net, norm_momentum=0.1)  # that of the configs
     features, lengths = batch_for(net)
@@ -176,7 +185,7 @@ def test_resumes_bit_exactly(net: nn.Module, make_trainer: Callable[..., Trainer
 @pytest.mark.parametrize("name", SMALL)
 def test_refuses_features_that_it_cannot_take(name: str) -> None:
     build, kwargs, wrong = SMALL[name]
-    with pytest.raises(UserError, match=r"it wants|too small"):
+    with pytest.raises(UserError, match=rf"{build.__name__} got features .*(it wants .*: choose|choose longer clips)"):
         build(**kwargs | {"feature_shape": wrong})
 
 
