@@ -12,9 +12,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, and use it again; before its first further thread.
 
     Otherwise glibc gives every large tensor's memory back to the system, which fills it with zeros, page by page, for
-    the next: a fourth of the processor's time of a training step on a CPU, in which activations of the same sizes come
-    and go. One CNN-LSTM's step takes 0.93 s instead of 1.26 s, CoRNN's 3.4 s instead of 4.4 s (one thread, batches
-    of their configs), and the process a tenth to a third more memory. Results are the same to the bit.
+    the next: a third of the processor's time of a training step on a CPU, in which activations of the same sizes come
+    and go. The process has up to a third more memory then (``benchmarks/freed_memory.py``). Results are the same to
+    the bit.
 
     Returns:
         Whether the C library can do this.
