@@ -7,6 +7,9 @@ The letter and the program that its authors released differ, and both readings a
 program's layers, since those were released: pooling over 4 mel bins (letter: 2), batch norm on the linear layer of
 every frame (letter: on the last hidden layer). The attention is the letter's, a softmax of a linear score; the program
 squashes the score through a sigmoid first. Weights are initialised as in Keras, which neither says.
+
+Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
+batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
 """
 
 from typing import Literal

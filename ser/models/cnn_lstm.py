@@ -3,6 +3,9 @@
 Dey et al.: "Speech Emotion Recognition using Deep Learning Methods", a report that takes two of its models from Zhao,
 Mao, Chen: "Speech emotion recognition using deep 1D & 2D CNN LSTM networks" (2019) and varies them. Sizes are those of
 the programs that produced its numbers; its table says 256 LSTM units throughout, which `lstm_hidden` allows.
+
+Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
+batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
 """
 
 from itertools import pairwise

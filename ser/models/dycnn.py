@@ -6,6 +6,9 @@ Convolution: Attention over Convolution Kernels", CVPR 2020.
 The paper gives no sizes. Four blocks of 64, 64, 128, 128 channels (3 × 3, pooling by 2), K = 4 kernels and a reduction
 to a fourth (dynamic convolution's own), a BiLSTM of 128 per direction, and an attention temperature that falls from 30
 to 1 in the first tenth of training (its source anneals it; the paper only says softmax) are chosen here.
+
+Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
+batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
 """
 
 from itertools import pairwise

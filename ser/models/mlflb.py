@@ -5,6 +5,9 @@ Mao, Chen (2019) with kernels that shrink from 9 to 3, ReLU instead of ELU, and 
 
 Read so here: convolutions keep the size (without padding the last would not fit), and the BiLSTM has 128 units per
 direction.
+
+Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
+batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
 """
 
 from ser.errors import UserError
@@ -20,7 +23,8 @@ class CRNNmLFLB(ConvLSTM):
 
     Args:
         num_classes: Emotions.
-        feature_shape: (C, F, T); the paper's is (1, 128, 259), 3 s at 44.1 kHz. At least 128 bins.
+        feature_shape: (C, F, T); the paper's is (1, 128, 259), 3 s at 44.1 kHz. At least 128 bins, and with
+            the paper's pooling 128 frames.
         kernels: Height and width of each block's kernel; its channels are 64, 64, 128, 128.
         pool_time: Frames of each block's pooling window; over bins it is 2, 4, 4, 4. `(2, 2, 2, 2)` leaves 16 steps.
         activation: `relu`, `elu` or `leaky_relu`.

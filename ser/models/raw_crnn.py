@@ -3,6 +3,9 @@
 S. Latif, R. Rana, S. Khalifa, R. Jurdak, J. Epps: "Direct Modelling of Speech Emotion from Raw Speech", Interspeech
 2019. CoRNN quotes its result. The layers follow a public re-implementation; the later of its two readings, which keeps
 one LSTM step per frame. Clips of 3 s at 16 kHz are our choice: the original has utterances of any length.
+
+Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
+batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
 """
 
 import torch

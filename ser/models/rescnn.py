@@ -7,6 +7,9 @@ Settled here: time is the axis of the convolutions and coefficients are its chan
 survive two poolings by 8; a flattening before the classifier, which the paper's table leaves out; one dense layer where
 the table says "Dense *9". A residual block ends in ReLU *before* its input is added, as the paper writes, so that
 features can only grow from block to block; `post_add` is He et al.'s order.
+
+Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
+batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
 """
 
 from typing import Literal
