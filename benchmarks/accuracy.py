@@ -41,7 +41,9 @@ seed 1, the configs as they are, on the CPU. Scores are pooled over the folds. T
 Wilson's of each recall, joined, and says nothing of other speakers; that of several folds is over speakers, and \\*
 marks one over too few. "(time)" marks fits that the benchmark's limit ended. A fold has 30 to 60 utterances: ten points
 between two systems' single folds mean nothing. Seconds per epoch were taken on two cores that did other work as well,
-mostly a second fit: upper bounds, no comparison.
+mostly a second fit: upper bounds, no comparison. The commit says which code a row is of: before `60baf89` pooling
+windows that are partly padding took the largest of that, too, in all networks but CoRNN and the time-distributed ones,
+and ACRNN's linear layer began with smaller weights.
 
 """
 EMOTIONS = "[anger,neutral,happiness,sadness]"
