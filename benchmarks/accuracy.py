@@ -1,6 +1,7 @@
 """The table of accuracies: every system on one corpus, speaker-independent, one fold after the other.
 
-    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--jobs 2] [--minutes 60]
+    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--jobs 2] [--minutes 60] \\
+        [--precision bf16-mixed]
 
 Every config in ``configs/`` is cross-validated by ``ser crossval`` on EMO-DB's anger, neutral, happiness and sadness
 under its own early stopping. Interrupted, the same command goes on where it was: a fit that was under way from its last
@@ -37,7 +38,7 @@ PREFACE = """# Accuracies, as measured
 
 Written by `benchmarks/accuracy.py` from `benchmarks/accuracy_emodb.csv`, where every fold has a row: EMO-DB's anger,
 neutral, happiness and sadness (339 utterances), leave one speaker out with the checkpoint chosen on another speaker,
-seed 1, the configs as they are, on the CPU. Scores are pooled over the folds. The interval of a single fold is
+seed 1, the configs as they are, on the CPU, some in `bf16-mixed`. Scores are pooled over the folds. The interval of a single fold is
 Wilson's of each recall, joined, and says nothing of other speakers; that of several folds is over speakers, and \\*
 marks one over too few. "(time)" marks fits that the benchmark's limit ended. A fold has 30 to 60 utterances: ten points
 between two systems' single folds mean nothing. Seconds per epoch were taken on two cores that did other work as well,
@@ -49,7 +50,7 @@ and ACRNN's linear layer began with smaller weights.
 EMOTIONS = "[anger,neutral,happiness,sadness]"
 COLUMNS = [
     *("system", "fold", "tests", "seed", "n", "uar", "wa", "macro_f1", "epochs", "best_epoch", "seconds_per_epoch"),
-    *("parameters", "capped", "protocol", "fingerprint", "config", "commit", "confusion"),
+    *("parameters", "capped", "precision", "protocol", "fingerprint", "config", "commit", "confusion"),
 ]
 
 
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
     parser.add_argument("--jobs", type=int, default=1, help="fits at once, which share the cores")
     parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--precision", default="32-true", help="of the training, such as bf16-mixed, as its row says")
     options = parser.parse_args()
     for system in options.systems:
         keys = [row_key(system, fold, options.seed) for fold in options.folds]
@@ -89,6 +91,7 @@ def measure(system: str, missing: list[dict[str, str]], options: argparse.Namesp
         "--jobs": options.jobs,
         "--trainer.logger": "false",
         "--trainer.accelerator": options.accelerator,
+        "--trainer.precision": options.precision,
         "--trainer.max_time": f"00:{int(hours):02}:{int(minutes):02}:{round(minutes % 1 * 60):02}",
         "--run.root": options.runs,
         "--run.experiment": experiment,
@@ -121,6 +124,7 @@ def row_of(run: StoredRun, key: dict[str, str]) -> dict[str, str]:
         "seconds_per_epoch": f"{fitted['seconds_per_epoch']:.1f}",
         "parameters": str(fitted["trainable_parameters"]),
         "capped": "" if stopped else "time",
+        "precision": fitted["precision"],
         "protocol": run.protocol["protocol"]["class_path"].rsplit(".")[-1],
         "fingerprint": run.fingerprint,
         "commit": commit(),
@@ -169,8 +173,8 @@ def write_page() -> None:
     for row in read_table():
         by_system[row["system"]].append(row)
     short = ["System", "Folds", "UAR, 95 % interval", "WA", "n", "The paper claims"]
-    header = [*short, "UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch", "Commit"]
-    lines = [header, ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4 + ["---"]]
+    header = [*short, "UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch", "Precision", "Commit"]
+    lines = [header, ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4 + ["---"] * 2]
     for system, rows in sorted(by_system.items(), key=lambda item: (-len(item[1]), item[0])):
         confusions = np.array([json.loads(row["confusion"]) for row in rows])  # (folds, K, K), a speaker each
         pooled = confusions.sum(axis=0)
@@ -190,7 +194,7 @@ def write_page() -> None:
                 f"{int(rows[0]['parameters']):,}",
                 between([int(row["epochs"]) for row in rows]) + capped,
                 between([float(row["seconds_per_epoch"]) for row in rows]),
-                ", ".join(sorted({f"`{row['commit']}`" for row in rows})),
+                *(", ".join(sorted({f"`{row[name]}`" for row in rows})) for name in ("precision", "commit")),
             ]
         )
     PAGE.parent.mkdir(exist_ok=True)
