@@ -1,7 +1,6 @@
 """The table of accuracies: every system on one corpus, speaker-independent, one fold after the other.
 
-    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--jobs 2] [--minutes 60] \\
-        [--precision bf16-mixed]
+    python benchmarks/accuracy.py --root DIR [--folds 0] [--systems cornn acrnn] [--jobs 2] [--minutes 60]
 
 Every config in ``configs/`` is cross-validated by ``ser crossval`` on EMO-DB's anger, neutral, happiness and sadness
 under its own early stopping. Interrupted, the same command goes on where it was: a fit that was under way from its last
@@ -38,13 +37,13 @@ PREFACE = """# Accuracies, as measured
 
 Written by `benchmarks/accuracy.py` from `benchmarks/accuracy_emodb.csv`, where every fold has a row: EMO-DB's anger,
 neutral, happiness and sadness (339 utterances), leave one speaker out with the checkpoint chosen on another speaker,
-seed 1, the configs as they are, on the CPU, some in `bf16-mixed`. Scores are pooled over the folds. The interval of a single fold is
-Wilson's of each recall, joined, and says nothing of other speakers; that of several folds is over speakers, and \\*
-marks one over too few. "(time)" marks fits that the benchmark's limit ended. A fold has 30 to 60 utterances: ten points
-between two systems' single folds mean nothing. Seconds per epoch were taken on two cores that did other work as well,
-mostly a second fit: upper bounds, no comparison. The commit says which code a row is of: before `60baf89` pooling
-windows that are partly padding took the largest of that, too, in all networks but CoRNN and the time-distributed ones,
-and ACRNN's linear layer began with smaller weights.
+seed 1, the configs as they are, on the CPU, some in `bf16-mixed`, as the row says. Scores are pooled over the folds.
+The interval of a single fold is Wilson's of each recall, joined, and says nothing of other speakers; that of several
+folds is over speakers, and \\* marks one over too few. "(time)" marks fits that the benchmark's limit ended. A fold has
+30 to 60 utterances: ten points between two systems' single folds mean nothing. Seconds per epoch were taken on two
+cores that did other work as well, mostly a second fit: upper bounds, no comparison. The commit says which code a row is
+of: before `60baf89` pooling windows that are partly padding took the largest of that, too, in all networks but CoRNN
+and the time-distributed ones, and ACRNN's linear layer began with smaller weights.
 
 """
 EMOTIONS = "[anger,neutral,happiness,sadness]"
