@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -23,9 +24,9 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 class Peers(Callback):
     """Watches the processes that Lightning starts for the devices of a machine, and the one that started this one.
 
-    Without it the job of a killed process is killed, too, but silently and up to five seconds later; and where the
-    starting process is killed, the others may wait for it in a collective operation for half an hour. Processes that
-    torchrun or SLURM have started are watched by these.
+    Without it Lightning kills the job of a killed process, too, but silently and up to five seconds later; and where
+    the starting process is killed, the others may wait for it in a collective operation for half an hour. Processes
+    that torchrun or SLURM have started are watched by these.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,10 @@ class Peers(Callback):
         """Begin, if there is more than one process."""
         if trainer.world_size > 1:
             threading.Thread(target=self._watch, args=(trainer,), daemon=True, name="peers").start()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Be the only one to watch, now that Lightning has started the processes."""
+        take_over(trainer.strategy.launcher)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the processes that this one has started, which would wait for it."""
@@ -60,6 +65,17 @@ class Peers(Callback):
             process.kill()
         # Not by an exception: this process may wait for the lost one in an operation that nothing interrupts.
         os._exit(1)
+
+
+def take_over(launcher: Any) -> None:
+    """Leave Lightning's own observer nothing to watch: where it looks first, it kills this process without a message.
+
+    It ends by itself when its list is empty; the launcher keeps the processes in another, for its own signals.
+    """
+    observed = getattr(launcher, "procs", None)
+    if observed:
+        launcher.procs = list(observed)
+        observed.clear()
 
 
 def _started(trainer: Trainer) -> Sequence[subprocess.Popen[bytes]]:

@@ -31,7 +31,7 @@ mkdir "$1/written" "$1/work" "$1/image"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/written,workdir=$1/work" "$1/image"
 for folder in proc sys dev; do mount --rbind /$folder "$1/image/$folder"; done
 mount -t tmpfs -o size=64m tmpfs "$1/image/dev/shm"  # as small as Docker's
-mount -t tmpfs tmpfs "$1/image/tmp"
+chmod 1777 "$1/image/tmp"  # it holds this Python, where the checkout lies there
 echo mounted
 exec cat
 """
@@ -102,7 +102,8 @@ class Image:
 
     def written(self) -> dict[Path, int]:
         """Return what the overlay holds, which is all that was written outside of volumes and /tmp, with its times."""
-        return {path: path.lstat().st_ctime_ns for path in self.upper.rglob("*")}
+        kept = (path for path in self.upper.rglob("*") if not path.is_relative_to(self.upper / "tmp"))
+        return {path: path.lstat().st_ctime_ns for path in kept}
 
     def _become_the_base_image(self) -> None:
         for folder in (*Path(sys.prefix).parents, *Path(sys.base_prefix).parents):

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from ser.cli import main
 from ser.errors import JobEnded, UserError
-from ser.job import lost_peer, refuse_other_number_of_processes, slurm
+from ser.job import lost_peer, refuse_other_number_of_processes, slurm, take_over
 
 CONFIG = Path(__file__).parents[1] / "configs/cornn.yaml"
 # Without batch statistics, dropout and the conformer an epoch takes a fraction of a second.
@@ -73,6 +76,25 @@ class Job:
 def rows(path):
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def test_lightnings_observer_kills_nobody_once_its_processes_are_taken_over():
+    """Else the first of the two to look decides whether the job ends with a message."""
+    with subprocess.Popen(["sleep", "60"]) as leader, subprocess.Popen(["sleep", "60"]) as rank:
+        try:
+            launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
+            launcher.procs.append(rank)
+            observer = _ChildProcessObserver(leader.pid, launcher.procs)
+            assert not observer._run()
+            take_over(launcher)
+            rank.kill()
+            rank.wait()
+            assert observer._run()  # it ends
+            assert leader.poll() is None
+            assert launcher.procs == [rank]
+        finally:
+            leader.kill()
+            rank.kill()
 
 
 @pytest.mark.slow
