@@ -349,7 +349,7 @@ def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_it_goes_on(ser, caps
             time.sleep(0.01)
         os.kill(os.getpid(), sent)
 
-    former = signal.getsignal(signal.SIGINT)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     threading.Thread(target=send, daemon=True).start()
     try:
         assert fit(ser, "--trainer.max_epochs", 99, "--early_stopping.patience", 99) == code
