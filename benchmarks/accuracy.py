@@ -49,7 +49,7 @@ and the time-distributed ones, and ACRNN's linear layer began with smaller weigh
 EMOTIONS = "[anger,neutral,happiness,sadness]"
 COLUMNS = [
     *("system", "fold", "tests", "seed", "n", "uar", "wa", "macro_f1", "epochs", "best_epoch", "seconds_per_epoch"),
-    *("parameters", "capped", "precision", "protocol", "fingerprint", "config", "commit", "confusion"),
+    *("parameters", "capped", "device", "precision", "protocol", "fingerprint", "config", "commit", "confusion"),
 ]
 
 
@@ -123,6 +123,7 @@ def row_of(run: StoredRun, key: dict[str, str]) -> dict[str, str]:
         "seconds_per_epoch": f"{fitted['seconds_per_epoch']:.1f}",
         "parameters": str(fitted["trainable_parameters"]),
         "capped": "" if stopped else "time",
+        "device": fitted["device"],
         "precision": fitted["precision"],
         "protocol": run.protocol["protocol"]["class_path"].rsplit(".")[-1],
         "fingerprint": run.fingerprint,
@@ -172,8 +173,8 @@ def write_page() -> None:
     for row in read_table():
         by_system[row["system"]].append(row)
     short = ["System", "Folds", "UAR, 95 % interval", "WA", "n", "The paper claims"]
-    header = [*short, "UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch", "Precision", "Commit"]
-    lines = [header, ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4 + ["---"] * 2]
+    more = ["UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch", "Device", "Precision", "Commit"]
+    lines = [[*short, *more], ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4 + ["---"] * 3]
     for system, rows in sorted(by_system.items(), key=lambda item: (-len(item[1]), item[0])):
         confusions = np.array([json.loads(row["confusion"]) for row in rows])  # (folds, K, K), a speaker each
         pooled = confusions.sum(axis=0)
@@ -193,7 +194,7 @@ def write_page() -> None:
                 f"{int(rows[0]['parameters']):,}",
                 between([int(row["epochs"]) for row in rows]) + capped,
                 between([float(row["seconds_per_epoch"]) for row in rows]),
-                *(", ".join(sorted({f"`{row[name]}`" for row in rows})) for name in ("precision", "commit")),
+                *(", ".join(sorted({f"`{row[name]}`" for row in rows})) for name in ("device", "precision", "commit")),
             ]
         )
     PAGE.parent.mkdir(exist_ok=True)

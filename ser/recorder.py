@@ -244,7 +244,7 @@ class RunRecorder(Callback):
             "steps": trainer.global_step,
             "seconds_per_epoch": sum(row["seconds"] for row in self._history) / max(len(self._history), 1),
             "trainable_parameters": _trainable(pl_module),
-            "device": pl_module.device.type,
+            "device": _name(pl_module.device),
             "precision": trainer.precision,
             "processes": trainer.world_size,
         }
@@ -296,6 +296,10 @@ def _corpus(trainer: Trainer) -> Any:
 
 def _trainable(module: LightningModule) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _json(value: Any) -> str:
