@@ -244,7 +244,7 @@ class RunRecorder(Callback):
             "steps": trainer.global_step,
             "seconds_per_epoch": sum(row["seconds"] for row in self._history) / max(len(self._history), 1),
             "trainable_parameters": _trainable(pl_module),
-            "device": _name(pl_module.device),
+            "device": _name(trainer.strategy.root_device),  # after a fit, the module is on the CPU
             "precision": trainer.precision,
             "processes": trainer.world_size,
         }
