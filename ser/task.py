@@ -18,7 +18,7 @@ from ser.metrics import by_utterance, emotion_metrics
 from ser.recipe import describe
 
 Stage = Literal["train", "val", "test"]
-Normalize = Literal["bin", "global", "utterance", "sign", "none"]
+Normalize = Literal["bin", "global", "pixel", "utterance", "sign", "none"]
 SegmentScores = Literal["mean", "max"]
 SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
 
@@ -64,8 +64,9 @@ class EmotionClassifier(LightningModule):
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the schedule from the optimiser; null keeps the learning rate.
         lr_scheduler_interval: When the schedule takes a step: after every epoch or every step of the optimiser.
-        normalize: To mean 0 and deviation 1: "bin" every feature by its own statistics, "global" all by the same, both
-            of the training side; "utterance" every feature of an utterance by the statistics of its valid frames.
+        normalize: To mean 0 and deviation 1: "bin" every feature by its own statistics, "global" all by the same,
+            "pixel" every feature of every frame by its own, for which the waveform must be padded, all of the training
+            side; "utterance" every feature of an utterance by the statistics of its valid frames.
             "sign" keeps nothing but the sign (-1, 0 or 1), a slip of the program of paper 001; "none" keeps all.
         pad_before_norm: Leave padding as it becomes under standardisation (-mean/sigma) instead of zero: the quirk
             of the public ACRNN code.
@@ -77,8 +78,9 @@ class EmotionClassifier(LightningModule):
             each emotion, divided by the sum of these, "max" (ACRNN's program).
 
     Attributes:
-        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, or one for all.
-        feature_sigma: (..., 1) their standard deviation, or one for all.
+        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, one for all, or (..., T)
+            one for each frame.
+        feature_sigma: Their standard deviation, likewise.
         emotion_weights: (K,) weight of each emotion's utterances in the training loss.
         front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
         trained_on: Corpus, protocol, fold and speakers of the fit, as plain data: no test may be of these speakers.
@@ -208,6 +210,11 @@ class EmotionClassifier(LightningModule):
                 f"padding is 'batch', but {network} takes clips of one length only, or gives other scores for others: "
                 "give --data.padding fixed."
             )
+        if self.normalize == "pixel" and data is not None and not data.front_end.preprocess.pad_waveform:
+            raise UserError(
+                "normalize is 'pixel', for which every utterance must have all frames: "
+                "give --data.preprocess.pad_waveform true."
+            )
         if callable(getattr(self.net, "on_step", None)) and trainer.max_epochs == -1 and trainer.max_steps == -1:
             raise UserError(
                 f"Neither max_epochs nor max_steps is given, but {network} follows the progress of training, which "
@@ -221,8 +228,8 @@ class EmotionClassifier(LightningModule):
         if stage == "fit" and data is not None:
             self.front_end = data.front_end.description()
             self.trained_on = data.training_description()
-            if self.normalize in ("bin", "global"):
-                mean, sigma = data.statistics()
+            if self.normalize in ("bin", "global", "pixel"):
+                mean, sigma = data.statistics(by_frame=self.normalize == "pixel")
                 if self.normalize == "global":  # every feature has as many frames as any other
                     mean, sigma = mean.mean(), (sigma.square() + (mean - mean.mean()).square()).mean().sqrt()
                 self.feature_mean, self.feature_sigma = mean.to(self.device), sigma.to(self.device)

@@ -202,7 +202,7 @@ TD_PAPER = (
 CNN1D_PAPER = (
     AS_RECORDED
     | NAIVE
-    | ZERO_PADDED
+    | preprocess(pad_waveform="centred")
     | within("model", normalize="none")
     | within("trainer", max_epochs=1500)
     | stopping("val/loss", 8)

@@ -173,10 +173,28 @@ def test_global_statistics_are_those_of_all_features(data, trainer):
     assert task.feature_sigma.item() == pytest.approx(valid.std(dtype=float), rel=1e-4)
 
 
+def test_pixels_have_statistics_of_their_own(data, trainer, cache):
+    task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, normalize="pixel")
+    with pytest.raises(UserError, match=r"must have all frames: give --data\.preprocess\.pad_waveform true"):
+        trainer.fit(task, data)
+    padded = Synthetic(preprocess=Preprocess(pad_waveform=True), features=LogMel(), cache_dir=cache, batch_size=40)
+    trainer.fit(task, padded)
+    utterances = np.stack([padded.front_end(padded.table[i].path).numpy() for i in padded.split.train])
+    frames = utterances.shape[-1]  # of all of them; what is behind is padding
+    np.testing.assert_allclose(task.feature_mean[..., :frames], utterances.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(task.feature_sigma[..., :frames], utterances.std(axis=0), atol=1e-3)
+    net = task.net = Keep()
+    batch = next(iter(padded.val_dataloader()))
+    task(batch.features, batch.lengths)
+    wanted = (batch.features - task.feature_mean) / task.feature_sigma.clamp_min(1e-6)
+    torch.testing.assert_close(net.seen, wanted)
+    assert not net.seen[..., frames:].any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalize": "zscore"}, "normalize is 'zscore'; choose one of bin, global, utterance, sign, none"),
+        ({"normalize": "zscore"}, "normalize is 'zscore'; choose one of bin, global, pixel, utterance, sign, none"),
         ({"segment_scores": "median"}, "segment_scores is 'median'; choose one of mean, max"),
     ],
 )

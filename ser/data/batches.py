@@ -98,13 +98,16 @@ class Batches(LightningDataModule, ABC):
         """Return batches of every utterance."""
         return self._evaluating(self._filled.items(range(len(self.table)), training=False))
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
+    def statistics(self, by_frame: bool = False) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each feature over the valid frames of what is trained on.
 
+        Args:
+            by_frame: Take every frame for itself; all of what is trained on must have all T.
+
         Returns:
-            Two tensors of shape (..., 1).
+            Two tensors of shape (..., 1), or (..., T) by frame.
         """
-        return self._filled.statistics(self._items("train"))
+        return self._filled.statistics(self._items("train"), by_frame)
 
     @property
     def _predicting(self) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,6 +34,11 @@ from ser.storage import write_atomically
 LAYOUT = 3  # counted up when what a row means changes, so that older caches are not read
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 ROWS_AT_ONCE = 4096  # whose statistics are merged at once
+FEATURES_AT_ONCE = 64  # rows that are read at once for statistics by frame
+
+Moments = tuple[
+    npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]
+]  # frames, their mean and sum of squared deviations, row by row
 
 
 class Piece(NamedTuple):
@@ -112,30 +118,41 @@ class FeatureCache:
         """Return the rows, of shape (..., T) each."""
         return self._index.features()
 
-    def statistics(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def statistics(self, rows: IntArray, by_frame: bool = False) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each feature over the valid frames of some rows.
 
         Every row's own mean and sum of squared deviations were stored when it was built; they are merged here
         (Chan, Golub and LeVeque 1979), so no feature is read again.
 
+        Args:
+            rows: Numbers of the rows.
+            by_frame: Take every frame for itself, over the rows alone, which are read and must have all T frames.
+
         Returns:
-            Two tensors of shape (..., 1), float32.
+            Two tensors of shape (..., 1), or (..., T) by frame, float32.
         """
-        stored, lengths = self._index.moments(), self._index.lengths()
-        total, mean, squares = 0.0, np.zeros(self.shape[:-1]), np.zeros(self.shape[:-1])
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = rows[start : start + ROWS_AT_ONCE]
-            moments = stored.read(some)  # (rows, 2, ...)
-            counts = lengths[some].astype(np.float64).reshape(-1, *[1] * mean.ndim)
+        moments_of = self._of_frames if by_frame else self._of_rows
+        at_once = FEATURES_AT_ONCE if by_frame else ROWS_AT_ONCE
+        total, mean, squares = 0.0, np.zeros(()), np.zeros(())
+        for start in range(0, len(rows), at_once):
+            counts, means, deviations = moments_of(rows[start : start + at_once])
             count = counts.sum()
-            centre = (counts * moments[:, 0]).sum(axis=0) / count
-            within = (moments[:, 1] + counts * (moments[:, 0] - centre) ** 2).sum(axis=0)
+            centre = (counts * means).sum(axis=0) / count
+            within = (deviations + counts * (means - centre) ** 2).sum(axis=0)
             apart = centre - mean
-            squares += within + apart**2 * total * count / (total + count)
-            mean += apart * count / (total + count)
+            squares = squares + within + apart**2 * total * count / (total + count)
+            mean = mean + apart * count / (total + count)
             total += count
-        sigma = np.sqrt(squares / total)
-        return torch.from_numpy(mean).float()[..., None], torch.from_numpy(sigma).float()[..., None]
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(squares / total)).float()
+
+    def _of_rows(self, rows: IntArray) -> Moments:
+        stored = self._index.moments().read(rows)[..., None]  # (rows, 2, ..., 1)
+        counts = self._index.lengths()[rows].astype(np.float64)
+        return counts.reshape(-1, *[1] * len(self.shape)), stored[:, 0], stored[:, 1]
+
+    def _of_frames(self, rows: IntArray) -> Moments:
+        features = self.rows().read(rows).astype(np.float64)  # (rows, ..., T)
+        return np.ones((len(rows), *[1] * len(self.shape))), features, np.zeros(())
 
     def _missing(self, pieces: Sequence[Piece]) -> list[Piece]:
         return list({piece.key: piece for piece in pieces if piece.key not in self._index.spans}.values())

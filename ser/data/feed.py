@@ -67,9 +67,9 @@ class Feed:
         paths = [self.table[i].path for i in positions]
         return OnlineSet(self.front_end, self.augment.online, paths, self._targets(positions), positions, trim)
 
-    def statistics(self, items: Items) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each feature over the items' valid frames, of shape (..., 1)."""
-        return self.cache.statistics(items.rows())
+    def statistics(self, items: Items, by_frame: bool) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation over the items, see :meth:`FeatureCache.statistics`."""
+        return self.cache.statistics(items.rows(), by_frame)
 
     @cached_property
     def cache(self) -> FeatureCache:

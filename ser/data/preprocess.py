@@ -35,7 +35,9 @@ class Preprocess:
             reached, instead of keeping its beginning only. A network is trained on segments; what it says of an
             utterance is the mean of what it says of them. Null does not.
         pad_waveform: Pad with zeros to ``duration_s`` here, before the features. The zeros count as speech then, as
-            in the papers that do so: every frame is valid, and silence enters the statistics.
+            in the papers that do so: every frame is valid, and silence enters the statistics. "centred" pads an
+            utterance that is shorter than that at both ends alike, as raw-waveform programs do; the last segment of a
+            longer one is padded at its end all the same.
     """
 
     top_db: float | None = 60.0
@@ -44,7 +46,7 @@ class Preprocess:
     offset_s: float = 0.0
     wiener: bool = False
     waveform_norm: WaveformNorm = "none"
-    pad_waveform: bool = False
+    pad_waveform: bool | Literal["centred"] = False
     segment_hop_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class Preprocess:
                 f"segment_hop_s is {self.segment_hop_s}; it must be over 0 and at most duration_s = {self.duration_s}, "
                 "or null to keep one piece of each utterance."
             )
+        if self.pad_waveform not in (False, True, "centred"):
+            raise UserError(f"pad_waveform is {self.pad_waveform!r}; choose one of false, true, centred.")
         if self.waveform_norm not in (names := get_args(WaveformNorm)):
             raise UserError(f"waveform_norm is {self.waveform_norm!r}; choose one of {', '.join(names)}.")
 
@@ -116,7 +120,8 @@ class Preprocess:
             starts += range(hop := round(self.segment_hop_s * sample_rate_hz), len(waveform) - longest + hop, hop)
         pieces = [waveform[start : start + longest] for start in starts]
         if self.pad_waveform:
-            pieces = [np.pad(piece, (0, longest - len(piece))) for piece in pieces]
+            before = max(0, longest - len(waveform)) // 2 if self.pad_waveform == "centred" else 0
+            pieces = [np.pad(piece, (before, longest - before - len(piece))) for piece in pieces]
         return pieces
 
 

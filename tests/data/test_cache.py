@@ -197,6 +197,20 @@ def test_statistics_are_numpys_over_valid_frames_of_the_rows_asked_for(cache_dir
     np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-5)
 
 
+def test_statistics_by_frame_are_numpys_over_the_rows(cache_dir, files, monkeypatch):
+    monkeypatch.setattr("ser.data.cache.FEATURES_AT_ONCE", 3)
+    features = FeatureCache(cache_dir, front_end(Preprocess(duration_s=0.5, pad_waveform=True)))
+    features.add(files)
+    chosen = files[2:9]
+    utterances = np.stack([features.front_end(path).double().numpy() for _, path, _ in chosen])  # (7, 2, 8, T)
+    mean, sigma = features.statistics(rows_of(features, chosen), by_frame=True)
+    assert mean.shape == sigma.shape == features.shape
+    frames = utterances.shape[-1]  # of all of them; what is behind is padding
+    np.testing.assert_allclose(mean[..., :frames], utterances.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sigma[..., :frames], utterances.std(axis=0), rtol=1e-4, atol=1e-5)
+    assert not torch.cat([mean, sigma])[..., frames:].any()
+
+
 # -- killed, shared, damaged --
 
 

@@ -1,6 +1,7 @@
 """Segments: how an utterance is divided, and that it is still scored as one, and belongs to one side."""
 
 import csv
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_a_segment_of_a_second_every_half_second(samples, starts):
     padded = Preprocess(None, duration_s=1.0, segment_hop_s=0.5, pad_waveform=True).divide(waveform, RATE_HZ)
     for piece, filled in zip(pieces, padded, strict=True):
         np.testing.assert_array_equal(filled, np.append(piece, np.zeros(8000 - len(piece), np.float32)))
+
+
+def test_an_utterance_under_one_segment_can_be_padded_at_both_ends():
+    centred = Preprocess(None, duration_s=1.0, segment_hop_s=0.5, pad_waveform="centred")
+    (piece,) = centred.divide(np.ones(7997, np.float32), RATE_HZ)
+    np.testing.assert_array_equal(piece, [0] + [1] * 7997 + [0, 0])
+    longer = np.ones(8001, np.float32)  # whose last segment is padded at its end
+    ends = replace(centred, pad_waveform=True).divide(longer, RATE_HZ)
+    np.testing.assert_array_equal(centred.divide(longer, RATE_HZ), ends)
+    with pytest.raises(UserError, match="pad_waveform is 'start'; choose one of false, true, centred"):
+        Preprocess(pad_waveform="start")
 
 
 @settings(deadline=None)
