@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,10 +34,6 @@ LAYOUT = 3  # counted up when what a row means changes, so that older caches are
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 ROWS_AT_ONCE = 4096  # whose statistics are merged at once
 FEATURES_AT_ONCE = 64  # rows that are read at once for statistics by frame
-
-Moments = tuple[
-    npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]
-]  # frames, their mean and sum of squared deviations, row by row
 
 
 class Piece(NamedTuple):
@@ -131,11 +126,17 @@ class FeatureCache:
         Returns:
             Two tensors of shape (..., 1), or (..., T) by frame, float32.
         """
-        moments_of = self._of_frames if by_frame else self._of_rows
+        features, moments, lengths = self.rows(), self._index.moments(), self._index.lengths()
         at_once = FEATURES_AT_ONCE if by_frame else ROWS_AT_ONCE
         total, mean, squares = 0.0, np.zeros(()), np.zeros(())
         for start in range(0, len(rows), at_once):
-            counts, means, deviations = moments_of(rows[start : start + at_once])
+            some = rows[start : start + at_once]
+            if by_frame:
+                counts, means, deviations = np.ones(len(some)), features.read(some).astype(np.float64), np.zeros(())
+            else:
+                counts = lengths[some].astype(np.float64)
+                means, deviations = np.moveaxis(moments.read(some)[..., None], 1, 0)  # (rows, ..., 1) each
+            counts = counts.reshape(-1, *[1] * len(self.shape))
             count = counts.sum()
             centre = (counts * means).sum(axis=0) / count
             within = (deviations + counts * (means - centre) ** 2).sum(axis=0)
@@ -144,15 +145,6 @@ class FeatureCache:
             mean = mean + apart * count / (total + count)
             total += count
         return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(squares / total)).float()
-
-    def _of_rows(self, rows: IntArray) -> Moments:
-        stored = self._index.moments().read(rows)[..., None]  # (rows, 2, ..., 1)
-        counts = self._index.lengths()[rows].astype(np.float64)
-        return counts.reshape(-1, *[1] * len(self.shape)), stored[:, 0], stored[:, 1]
-
-    def _of_frames(self, rows: IntArray) -> Moments:
-        features = self.rows().read(rows).astype(np.float64)  # (rows, ..., T)
-        return np.ones((len(rows), *[1] * len(self.shape))), features, np.zeros(())
 
     def _missing(self, pieces: Sequence[Piece]) -> list[Piece]:
         return list({piece.key: piece for piece in pieces if piece.key not in self._index.spans}.values())
