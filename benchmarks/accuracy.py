@@ -39,9 +39,9 @@ Written by `benchmarks/accuracy.py` from `benchmarks/accuracy_emodb.csv`, where 
 neutral, happiness and sadness (339 utterances), leave one speaker out with the checkpoint chosen on another speaker,
 seed 1, the configs as they are with their own early stopping. Scores are pooled over the folds. The interval of a
 single fold is Wilson's of each recall, joined, and says nothing of other speakers; that of several folds is over
-speakers, and \\* marks one over too few. "(time)" marks fits that the benchmark's limit ended. Seconds per epoch on the H100 were taken
-with up to 18 fits at once, which shared it through CUDA's MPS, and 16 cores: upper bounds, no comparison. How far the
-same seed goes on another device or in another precision is in `systems.md`: up to six points.
+speakers, and \\* marks one over too few. "(time)" marks fits that the benchmark's limit ended. Seconds per epoch on
+the H100 were taken with up to 18 fits at once, which shared it through CUDA's MPS, and 16 cores: upper bounds, no
+comparison. How far the same seed goes on another device or in another precision is in `systems.md`: up to six points.
 
 """
 EMOTIONS = "[anger,neutral,happiness,sadness]"
