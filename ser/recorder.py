@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from ser.checkpoints import sha256_of
 from ser.errors import JobEnded, UserError
 from ser.runs import Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
@@ -42,17 +43,20 @@ class RunRecorder(Callback):
     Args:
         run: The folder.
         config: Content of ``config.yaml``, if the run has one.
+        source: Content of ``model.json``: the model that a run uses which another one has trained.
     """
 
-    def __init__(self, run: RunFolder, config: str | None = None) -> None:
+    def __init__(self, run: RunFolder, config: str | None = None, source: Mapping[str, Any] | None = None) -> None:
         self.run = run
         self.config = config
+        self.source = source
         self._outputs: list[tuple[Tensor, ...]] = []
         self._latest: tuple[int, Evaluation] | None = None
         self._best: tuple[int, Evaluation] | None = None
         self._best_score: float | None = None
         self._history: list[dict[str, float]] = []
         self._epoch_start = 0.0
+        self._protocol_json: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Create the folder, once data and settings are known to be good."""
@@ -64,11 +68,48 @@ class RunRecorder(Callback):
             _refuse_unshared(Path(path))
         if trainer.is_global_zero and self.config is not None and not (stage != "fit" and self._has("config.yaml")):
             self._write("config.yaml", self.config)
-        if trainer.is_global_zero and stage in ("fit", "test", "validate"):
-            self._write("protocol.json", _json(_corpus(trainer).protocol_description()))
+
+    def _protocol(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[str, Any]:
+        """Return what the scores are measured on, and of a foreign model no training on this corpus."""
+        data = _corpus(trainer)
+        history, notes = getattr(pl_module, "history", []), getattr(pl_module, "notes", [])
+        if history and not data.is_fit(history[-1]):
+            scored: dict[str, Any] = data.scored_description("val" if stage == "validate" else "test", notes)
+            return scored
+        description = data.protocol_description()
+        before = [
+            f"The network was trained before on {fit['corpus']}, fold {fit['fold']} (speakers "
+            f"{', '.join(fit['speakers']['train'])})."
+            for fit in history[:-1]
+        ]
+        return {**description, "notes": [*description["notes"], *before, *notes]}
+
+    def _describe(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write on what scores are measured, now that it is checked, and with which model."""
+        if not trainer.is_global_zero:
+            return
+        self._protocol_json = self._protocol(trainer, pl_module, stage)
+        self._write("protocol.json", _json(self._protocol_json))
+        if stage != "fit" and self.source is not None and not self._has("history.csv"):
+            self._write("model.json", _json(self.source))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write on what is tested."""
+        self._describe(trainer, pl_module, "test")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write on what is validated, outside of a fit."""
+        if trainer.state.fn == "validate":
+            self._describe(trainer, pl_module, "validate")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write with which model recordings are recognised."""
+        if trainer.is_global_zero and self.source is not None:
+            self._write("model.json", _json(self.source))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained on what."""
+        self._describe(trainer, pl_module, "fit")
         if trainer.is_global_zero:
             data = _corpus(trainer)
             net = getattr(pl_module, "net", pl_module)
@@ -221,8 +262,9 @@ class RunRecorder(Callback):
 
     def _report(self, trainer: Trainer, stage: str, evaluation: Evaluation) -> None:
         data = _corpus(trainer)
-        checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path).name
-        self._write_scores(**{stage: {"checkpoint": checkpoint, **evaluation.scores()}}, fingerprint=data.fingerprint)
+        path = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+        tested = {"checkpoint": path and path.name, "sha256": path and sha256_of(path)}
+        self._write_scores(**{stage: {**tested, **evaluation.scores()}}, fingerprint=data.fingerprint)
         recordings = {data.relative(utterance.path): utterance.path for utterance in data.table}
         for logger in trainer.loggers:
             if isinstance(logger, EvaluationLogger):
@@ -233,14 +275,22 @@ class RunRecorder(Callback):
         evaluation.print(
             f"\n{data.name}, {stage}: {len(evaluation.files)} utterances of speaker{plural} {', '.join(speakers)}"
         )
+        if self.source is not None and not self._protocol_json["trained_here"]:
+            trained = self.source["trained_on"][-1]
+            print(
+                f"Trained on {trained['corpus']} (speakers {', '.join(trained['speakers']['train'])}), tested on "
+                f"{data.name} (speaker{plural} {', '.join(speakers)})."
+            )
+        if self.source is not None:
+            print(f"Model: {self.source['system']}, {self.source['checkpoint']} (SHA-256 {self.source['sha256'][:12]})")
         if data.synthetic:
             print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
-        for note in data.audit.notes:
+        for note in self._protocol_json["notes"]:
             print(f"Note: {note}")
 
     def _fit_summary(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         return {
-            "epochs": trainer.current_epoch,
+            "epochs": len(self._history),
             "steps": trainer.global_step,
             "seconds_per_epoch": sum(row["seconds"] for row in self._history) / max(len(self._history), 1),
             "trainable_parameters": _trainable(pl_module),

@@ -70,10 +70,18 @@ class RunFolder:
     @property
     def newest(self) -> Path | None:
         """The newest run of this name, if there is any."""
-        named = re.compile(rf"{re.escape(self.name)}(-\d+)?")  # a number is added to a name that is taken
         folders = self.experiment.iterdir() if self.experiment.is_dir() else ()
-        runs = [folder for folder in folders if named.fullmatch(folder.name)]
+        runs = [folder for folder in folders if folder.name.startswith(self.name) and self._is_ours(folder)]
         return max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
+
+    def _is_ours(self, folder: Path) -> bool:
+        """Tell whether a run has this name, and not a longer one that a user gave it; a taken name gets a number."""
+        try:
+            given = (yaml.safe_load((folder / "config.yaml").read_text()).get("run") or {}).get("name")
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            given = None
+        numbered = re.fullmatch(r"(.*?)(-\d+)?", folder.name)
+        return self.name in ([str(given)] if given is not None else [folder.name, numbered and numbered[1]])
 
     @property
     def reserved(self) -> bool:

@@ -2,24 +2,46 @@
 
 import os
 import warnings
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple, Protocol, Self, get_args
 
 import torch
+from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
-from ser.checkpoints import refuse_other_network
+from ser.checkpoints import (
+    AS_TRAINED,
+    FORMAT,
+    check_front_end,
+    history_of,
+    refuse_other_network,
+    settings_of,
+)
 from ser.errors import UserError
 from ser.feature_augment import SpecAugment, mix_up
 from ser.metrics import by_utterance, emotion_metrics
 from ser.recipe import describe
+from ser.registry import check_classes
 
 Stage = Literal["train", "val", "test"]
 Normalize = Literal["bin", "global", "pixel", "utterance", "sign", "none"]
 SegmentScores = Literal["mean", "max"]
+SCORED: dict[str, tuple[Literal["val", "test"], ...]] = {
+    "fit": ("val", "test"),
+    "validate": ("val",),
+    "test": ("test",),
+}
+# Tensors that a fit takes from its data before the first step. They are part of a checkpoint, but no buffers: whatever
+# averages a network's weights, or swaps them, must leave them alone.
+FITTED = ("feature_mean", "feature_sigma", "emotion_weights")
 SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
 
 
@@ -83,7 +105,10 @@ class EmotionClassifier(LightningModule):
         feature_sigma: Their standard deviation, likewise.
         emotion_weights: (K,) weight of each emotion's utterances in the training loss.
         front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
-        trained_on: Corpus, protocol, fold and speakers of the fit, as plain data: no test may be of these speakers.
+        history: Every fit that led to these weights, as plain data, see :mod:`ser.data.history`: what they have heard
+            is neither validated nor tested.
+        notes: What has to be known of the scores of the split that is being evaluated, a sentence each.
+        system: Name of the system, for those who read its checkpoint.
     """
 
     feature_mean: Tensor
@@ -128,15 +153,38 @@ class EmotionClassifier(LightningModule):
         self.mixup = mixup
         self.segment_scores = segment_scores
         self.front_end: dict[str, Any] | None = None
-        self.trained_on: dict[str, Any] | None = None
+        self.history: Sequence[Mapping[str, Any]] = []
+        self.notes: list[str] = []
+        self.system: str | None = None
         self.pad_before_norm = pad_before_norm
         self.train_metrics = emotion_metrics(len(emotions), "train/")
         self.val_metrics = emotion_metrics(len(emotions), "val/")
         self.test_metrics = emotion_metrics(len(emotions), "test/")
-        # Filled with the training side's statistics before the first step, or from a checkpoint.
-        self.register_buffer("feature_mean", torch.zeros(()))
-        self.register_buffer("feature_sigma", torch.ones(()))
-        self.register_buffer("emotion_weights", torch.ones(len(emotions)))
+        self.feature_mean = torch.zeros(())
+        self.feature_sigma = torch.ones(())
+        self.emotion_weights = torch.ones(len(emotions))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move what a fit took from its data with everything else."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name in FITTED:
+            setattr(self, name, fn(getattr(self, name)))
+        return self
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.update({f"{prefix}{name}": getattr(self, name) for name in FITTED})
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        missing, unexpected = args[2:4]
+        for name in FITTED:
+            key = f"{prefix}{name}"
+            if key in state_dict:
+                setattr(self, name, state_dict[key].to(self.device))
+                unexpected[:] = [other for other in unexpected if other != key]
+            else:
+                missing.append(key)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits of a batch.
@@ -221,23 +269,94 @@ class EmotionClassifier(LightningModule):
                 "needs an end: give --trainer.max_epochs or --trainer.max_steps."
             )
 
+    def check_unheard(self, history: Sequence[Mapping[str, Any]], data: Any, stage: str) -> None:
+        """Compare the splits that a stage scores with everything that led to these weights.
+
+        Args:
+            history: Of the weights.
+            data: The data module.
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            UserError: They have heard something of it.
+        """
+        self.notes = list(
+            dict.fromkeys(note for split in SCORED.get(stage, ()) for note in data.check_unheard(history, split))
+        )
+
     def setup(self, stage: str) -> None:
-        """Take front-end and feature statistics, those of the training side, from the data."""
+        """Check that data and network fit together; for a fit take front-end and statistics from the data.
+
+        Raises:
+            UserError: They do not, or the network has heard what it is to be scored on.
+        """
         data = getattr(self.trainer, "datamodule", None)
         self.refuse_unfit(self.trainer, data)
-        if stage == "fit" and data is not None:
-            self.front_end = data.front_end.description()
-            self.trained_on = data.training_description()
-            if self.normalize in ("bin", "global", "pixel"):
-                mean, sigma = data.statistics(by_frame=self.normalize == "pixel")
-                if self.normalize == "global":  # every feature has as many frames as any other
-                    mean, sigma = mean.mean(), (sigma.square() + (mean - mean.mean()).square()).mean().sqrt()
-                self.feature_mean, self.feature_sigma = mean.to(self.device), sigma.to(self.device)
-            if self.class_weights == "balanced":
-                emotions = [data.table[i].emotion for i in data.split.train]
-                counts = torch.tensor([emotions.count(emotion) for emotion in self.emotions])
-                weights = len(emotions) / (counts.clamp_min(1) * (counts > 0).sum())
-                self.emotion_weights = weights.to(self.device)
+        if data is None:
+            return
+        if self.trainer.ckpt_path is None:  # otherwise other weights, with a history of their own, are about to come
+            self._check_trained(data, stage)
+        if stage == "fit":
+            self._take_from(data)
+
+    def _check_trained(self, data: Any, stage: str) -> None:
+        if self.front_end is not None:
+            check_front_end(self.front_end, data.front_end.description())
+        self.check_unheard(self.history, data, stage)
+        if stage == "fit":
+            self.history = data.extended_history(self.history)
+
+    def _take_from(self, data: Any) -> None:
+        self.front_end = data.front_end.description()
+        self.history = self.history or data.extended_history([])
+        if self.normalize in ("bin", "global", "pixel"):
+            mean, sigma = data.statistics(by_frame=self.normalize == "pixel")
+            if self.normalize == "global":  # every feature has as many frames as any other
+                mean, sigma = mean.mean(), (sigma.square() + (mean - mean.mean()).square()).mean().sqrt()
+            self.feature_mean, self.feature_sigma = mean.to(self.device), sigma.to(self.device)
+        if self.class_weights == "balanced":
+            emotions = [data.table[i].emotion for i in data.split.train]
+            counts = torch.tensor([emotions.count(emotion) for emotion in self.emotions])
+            weights = len(emotions) / (counts.clamp_min(1) * (counts > 0).sum())
+            self.emotion_weights = weights.to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Train no further where early stopping has ended the fit that is resumed."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+                self.trainer.should_stop = True
+
+    def on_validation_start(self) -> None:
+        """See :meth:`on_test_start`."""
+        if not self.trainer.sanity_checking:
+            self._check_loaders(self.trainer.val_dataloaders, "validate")
+
+    def on_test_start(self) -> None:
+        """Check what comes without a data module, too: loaders know whose they are.
+
+        Raises:
+            UserError: The network has heard what it is to be scored on.
+        """
+        self._check_loaders(self.trainer.test_dataloaders, "test")
+
+    def on_train_start(self) -> None:
+        """Refuse loaders of a data module without the data module.
+
+        Raises:
+            UserError: There would be no statistics, and nobody would know what the network has heard.
+        """
+        if self._without_module(self.trainer.train_dataloader):
+            raise UserError("Give the data module itself instead of its loaders: trainer.fit(task, data).")
+
+    def _check_loaders(self, loaders: Any, stage: str) -> None:
+        for data in self._without_module(loaders):
+            self._check_trained(data, stage)
+
+    def _without_module(self, loaders: Any) -> list[Any]:
+        if getattr(self.trainer, "datamodule", None) is not None:
+            return []
+        loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+        return [loader.source for loader in loaders if hasattr(loader, "source")]
 
     def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
         """Seed dropout, and let the network follow the progress of training.
@@ -257,8 +376,10 @@ class EmotionClassifier(LightningModule):
 
         The command line's checkpoints do the latter already; this gives those made in Python the same form.
         """
-        checkpoint["front_end"] = self.front_end
-        checkpoint["trained_on"] = self.trained_on
+        checkpoint |= {"format": FORMAT, "system": self.system, "front_end": self.front_end, "history": self.history}
+        for kept in ("state_dict", "current_model_state"):  # the latter is of weights that are averaged
+            if kept in checkpoint:
+                checkpoint[kept] |= {name: getattr(self, name) for name in FITTED}
         if "_instantiator" not in checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}):
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
                 **describe(self)["init_args"],
@@ -273,11 +394,46 @@ class EmotionClassifier(LightningModule):
         """
         self.refuse_other(checkpoint)
         self.front_end = checkpoint.get("front_end")
-        self.trained_on = checkpoint.get("trained_on")
-        # What the statistics mean goes with them.
-        self.normalize = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("normalize", self.normalize)
-        for name in ("feature_mean", "feature_sigma"):  # whose shape is known only now
-            setattr(self, name, checkpoint["state_dict"][name].to(self.device))
+        self.history = history_of(checkpoint)
+        self.system = self.system or checkpoint.get("system")
+        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for name in AS_TRAINED:
+            setattr(self, name, settings.get(name, getattr(self, name)))
+        data = getattr(self._trainer, "datamodule", None)
+        if self._trainer is not None and data is not None:
+            self._check_trained(data, TrainerFn(self._trainer.state.fn).value)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a task from a checkpoint, which may name classes of ``ser`` and PyTorch only.
+
+        Args:
+            checkpoint_path: The checkpoint.
+            map_location: See Lightning's ``load_from_checkpoint``; likewise the next two.
+            hparams_file: YAML of settings to use instead of the checkpoint's.
+            strict: Whether all weights must match.
+            weights_only: Whatever it is, nothing but tensors and plain data is read.
+            kwargs: Constructor arguments to use instead of the checkpoint's, such as a network of a class of yours.
+
+        Raises:
+            UserError: It names other classes.
+        """
+        checkpoint = _load(checkpoint_path, map_location="cpu", weights_only=True)
+        check_classes(settings_of(checkpoint, given=kwargs), str(checkpoint_path))
+        if hasattr(checkpoint_path, "seek"):
+            checkpoint_path.seek(0)
+        loaded: Self = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only=True, **kwargs
+        )
+        return loaded
 
     def refuse_other(self, checkpoint: dict[str, Any]) -> None:
         """Compare a checkpoint with this task.

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,14 +16,24 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ser.checkpoints import AtomicCheckpoints, BestAndLast, defaults_of, read_checkpoint, refuse_other_settings
+from ser.checkpoints import (
+    AVERAGED,
+    AtomicCheckpoints,
+    BestAndLast,
+    StopEarly,
+    averaged,
+    defaults_of,
+    history_of,
+    read_checkpoint,
+    refuse_other_settings,
+    source_of,
+)
 from ser.data import SpeechCorpus
-from ser.data.splits import SIDES, Side
+from ser.data.splits import SIDES
 from ser.errors import JobEnded, UserError, user_error_behind
 from ser.job import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
 from ser.parser import Parser
@@ -107,6 +118,7 @@ class SerCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.checkpoint: dict[str, Any] | None = None
+        self.source: dict[str, Any] | None = None
         super().__init__(
             EmotionClassifier,
             SpeechCorpus,
@@ -141,7 +153,7 @@ class SerCLI(LightningCLI):
         parser.link_arguments("optimizer", "model.optimizer")
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
         parser.add_lightning_class_args(BestAndLast, "checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
@@ -168,7 +180,8 @@ class SerCLI(LightningCLI):
         verb = args[0]
         path = _option(args, "--ckpt_path")
         if path is not None and path not in ("best", "last"):
-            self.checkpoint = read_checkpoint(Path(path))
+            self.checkpoint = read_checkpoint(Path(path), _named(args))
+            self.source = source_of(Path(path), self.checkpoint)
             if verb != "fit":
                 self._subcommand_parsers[verb].set_defaults(defaults_of(self.checkpoint))
         elif verb != "fit" and not {"-h", "--help"} & set(args):
@@ -181,18 +194,19 @@ class SerCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Refuse what does not fit together before anything is written."""
         self.model.refuse_unfit(self.trainer, self.datamodule)
+        self.model.system = self._system(self._config)
         if self.checkpoint is not None:
-            self.model.refuse_other(self.checkpoint)
-            sides: dict[str | None, Side] = {"validate": "val", "test": "test"}
-            side = sides.get(self.subcommand)
-            trained_on = self.checkpoint.get("trained_on")
-            if side is not None and trained_on is not None:
-                self.datamodule.refuse_heard(trained_on, side)
+            self._check(self.checkpoint)
+
+    def _check(self, checkpoint: dict[str, Any]) -> None:
+        self.model.refuse_other(checkpoint)
+        self.model.check_unheard(history_of(checkpoint), self.datamodule, self.subcommand)
 
     def before_instantiate_classes(self) -> None:
         """Keep the config as the user composed it."""
         config = self._config.clone()
-        config.ckpt_path = None  # to repeat a run is to train it anew
+        if config.ckpt_path == "last":
+            config.ckpt_path = None  # to repeat a run is to train it anew
         self.config_text: str = self._parser(self.subcommand).dump(config, skip_unset=False, skip_link_targets=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -203,7 +217,7 @@ class SerCLI(LightningCLI):
         peers = Peers()
         callbacks = [peers, *callbacks]
         if not config.trainer.fast_dev_run:
-            callbacks = [RunRecorder(self.run_folder, self.config_text), *callbacks]
+            callbacks = [RunRecorder(self.run_folder, self.config_text, self.source), *callbacks]
         plugins = config.trainer.plugins or []
         plugins = [AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
         if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
@@ -235,13 +249,18 @@ class SerCLI(LightningCLI):
                 )
             else:
                 refuse_other_settings(self.config_text, self.run_folder.path / "config.yaml")
-                self.model.refuse_other(read_checkpoint(checkpoint))
+                last = read_checkpoint(checkpoint, _named_in(self.config_text))
+                self._check(last)
+                _refuse_other_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
             config.ckpt_path = checkpoint
         self._refuse_unknown_monitors()
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint, and say where everything is."""
         which = self._config.test_checkpoint
+        if which != "none" and averaged(self.trainer):
+            which = str(self.run_folder.path / "checkpoints" / AVERAGED)
+            rank_zero_only(print)("The averaged weights are tested, which no epoch's checkpoint holds.")
         if which == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
             rank_zero_only(print)("No checkpoint was chosen, so none is tested.")
             which = "none"
@@ -271,13 +290,13 @@ class SerCLI(LightningCLI):
         return config
 
     def _system(self, config: Namespace) -> str:
-        system: str = config.run.system or config.model.net.class_path.rsplit(".")[-1].lower()
+        trained = self.source["system"] if self.source is not None and self.subcommand != "fit" else None
+        system: str = trained or config.run.system or config.model.net.class_path.rsplit(".")[-1].lower()
         return system
 
     def _run_folder(self, config: Namespace) -> RunFolder:
         options = config.run
-        corpus = type(self.datamodule).__name__.lower()
-        experiment = options.experiment or f"{self._system(config)}-{corpus}"
+        experiment = options.experiment or f"{_as_folder(self._system(config))}-{self._corpus_folder()}"
         what = f"fold{self.datamodule.fold}-seed{config.seed_everything}"
         if self.subcommand == "predict":
             what = self.datamodule.locate().resolve().stem
@@ -287,10 +306,18 @@ class SerCLI(LightningCLI):
         resume = self.subcommand == "fit" and config.ckpt_path == "last"
         return RunFolder(Path(options.root, experiment), name, resume)
 
+    def _corpus_folder(self) -> str:
+        """Return the corpus's part of an experiment's name: the name that it was given, or its class."""
+        corpus = self.datamodule
+        published = corpus.name == type(corpus).name or not corpus.labelled
+        return type(corpus).__name__.lower() if published else _as_folder(corpus.name)
+
     def _facts(self) -> dict[str, Any]:
-        """Return what to filter runs by: seed, corpus, and on what is measured."""
+        """Return what to filter runs by: seed, corpus, and on what is measured, with which model."""
         corpus = self.datamodule
         facts = {"seed": self._config.seed_everything, "corpus": corpus.name, "labels": corpus.labels}
+        if self.source is not None:
+            facts["model"] = self.source
         if self.subcommand == "predict":
             return facts
         protocol = corpus.protocol_description()
@@ -305,6 +332,39 @@ class SerCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and (where := logger.where()):
                 print(where)
+
+
+def _refuse_other_utterances(history: Sequence[dict[str, Any]], corpus: SpeechCorpus, run: Path) -> None:
+    """Hold the corpus and its split as they are now against those of the fit that is to go on.
+
+    Raises:
+        UserError: They have changed.
+    """
+    if history and history[-1].get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
+        raise UserError(
+            f"The run in {run} was trained on another split of {corpus.name}: recordings, labels or the split have "
+            "changed since (the fingerprints differ), so it cannot go on. Restore them, or leave --ckpt_path out to "
+            "start another run."
+        )
+
+
+def _as_folder(name: str) -> str:
+    """Return a name that is the name of a folder, whatever it holds."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "unnamed"
+
+
+def _named(args: Sequence[str]) -> set[str]:
+    """Return the class paths that a command names itself, or its configs do."""
+    texts = list(args)
+    for position, argument in enumerate(args):
+        config = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
+        if re.match(r"(--config|-c)(=|$)", argument) and Path(config).is_file():
+            texts.append(Path(config).read_text(errors="replace"))
+    return _named_in("\n".join(texts))
+
+
+def _named_in(text: str) -> set[str]:
+    return set(re.findall(r"[\w.]+\.\w+", text))
 
 
 def _option(args: Sequence[str], name: str) -> str | None:

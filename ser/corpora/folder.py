@@ -1,17 +1,17 @@
 """Recordings in folders: labelled by the folder, or not at all."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from ser.data import BadFile, SpeechCorpus, Utterance
+from ser.corpora.own import OwnCorpus
+from ser.data import BadFile, Utterance
 from ser.data.audio import AUDIO_SUFFIXES, audio_files
-from ser.data.splits import Gender
 from ser.errors import UserError
 
 
-class EmotionFolders(SpeechCorpus):
+class EmotionFolders(OwnCorpus):
     """A corpus of your own: a folder per emotion, and the speaker in the name of each file.
 
     Args:
@@ -25,12 +25,8 @@ class EmotionFolders(SpeechCorpus):
     """
 
     name = "EmotionFolders"
-    licence = "your own"
-    citation = "your own"
     homepage = "a folder of your own"
     layout = "a folder per emotion that holds its recordings"
-    published: ClassVar[Mapping[str, int]] = {}
-    speakers: ClassVar[Mapping[str, Gender]] = {}
 
     def __init__(self, root: str | Path | None = None, speaker_pattern: str | None = None, **kwargs: Any) -> None:
         super().__init__(root=root, **kwargs)
@@ -63,17 +59,13 @@ class EmotionFolders(SpeechCorpus):
             yield Utterance(path, emotion, speaker)
 
 
-class AudioFolder(SpeechCorpus):
+class AudioFolder(OwnCorpus):
     """Recordings without labels, to be recognised: an audio file, or a folder of them."""
 
     name = "AudioFolder"
     labelled = False
-    licence = "your own"
-    citation = "your own"
     homepage = "an audio file or a folder of your own"
     layout = f"audio files ({', '.join(sorted(AUDIO_SUFFIXES))}), in any folders"
-    published: ClassVar[Mapping[str, int]] = {}
-    speakers: ClassVar[Mapping[str, Gender]] = {}
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """List the files; emotion and speaker are empty."""

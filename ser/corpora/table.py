@@ -3,9 +3,10 @@
 import csv
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from ser.data import BadFile, SpeechCorpus, Utterance
+from ser.corpora.own import OwnCorpus
+from ser.data import BadFile, Utterance
 from ser.data.splits import SIDES, Gender
 from ser.errors import UserError
 
@@ -16,7 +17,7 @@ SUFFIXES = (".csv", ".tsv")
 Row = dict[str, str]  # our column -> what the cell holds, without spaces around it
 
 
-class Table(SpeechCorpus):
+class Table(OwnCorpus):
     """A corpus of your own: a CSV or TSV file with a line per recording, and no code.
 
     The first line names the columns: file, emotion, speaker, and if you like gender (female or male), session,
@@ -30,12 +31,8 @@ class Table(SpeechCorpus):
     """
 
     name = "Table"
-    licence = "your own"
-    citation = "your own"
     homepage = "a CSV file with the columns file, emotion and speaker"
     layout = "a CSV or TSV file with the columns file, emotion and speaker, or the folder that holds it"
-    published: ClassVar[Mapping[str, int]] = {}
-    speakers: ClassVar[Mapping[str, Gender]] = {}
 
     def __init__(self, root: str | Path | None = None, columns: dict[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(root=root, **kwargs)

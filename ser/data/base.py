@@ -1,7 +1,7 @@
 """The base class of every corpus: what is in a folder of recordings, and who is on which side of the split."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,10 +16,11 @@ from ser.data.download import Archive, fetch
 from ser.data.features import Features, LogMel
 from ser.data.folds import Fold
 from ser.data.frontend import FrontEnd
+from ser.data.history import Fit, Identity, check_unheard, extended, fit_record
 from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
 from ser.data.loaders import Sampling
 from ser.data.preprocess import Preprocess
-from ser.data.splits import Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
+from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
 from ser.recipe import describe, digest
 
@@ -51,6 +52,9 @@ class SpeechCorpus(Batches):
             that each emotion comes as often as any other.
         download: Fetch the corpus if the root is not there, or to the cache folder if no root is given.
         cache_dir: Folder for computed features; null is the user's cache folder.
+        name: What the corpus is called in run folders and results. Of a corpus of your own it also says whose voices
+            these are: equal names of speakers are the same people in corpora of one name. Null is the published name;
+            for your own, the name of the table's file or of the folder.
 
     Attributes:
         archive: Where ``download`` fetches the corpus; None for one that has to be asked for.
@@ -88,6 +92,7 @@ class SpeechCorpus(Batches):
         cache_dir: str | Path | None = None,
         augment: Augment | None = None,
         sampling: Sampling = "shuffle",
+        name: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -106,11 +111,16 @@ class SpeechCorpus(Batches):
         self.augment = augment if augment is not None else Augment()
         self.sampling = sampling
         self.download = download
+        self.stated_name = name
+        self.name = name or self._default_name()
         self.cache_dir = Path(cache_dir) if cache_dir is not None else platformdirs.user_cache_path("ser")
 
     @abstractmethod
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """Parse the corpus: one item per audio file that belongs to it."""
+
+    def _default_name(self) -> str:
+        return type(self).name
 
     def locate(self) -> Path:
         """Return the folder of the corpus, which is fetched first if that is asked for.
@@ -196,10 +206,20 @@ class SpeechCorpus(Batches):
         """What the sides of the split share."""
         return self._fold.audit
 
-    @cached_property
+    @property
+    def identity(self) -> Identity:
+        """Which corpus this is; a published one is the same under any name, and in any copy."""
+        kind = type(self).name
+        return Identity(self.name, kind, kind, self.stated_name is not None)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the corpus, its files and labels, and the split: equal for results on the same utterances."""
-        return self._fold.fingerprint(self.name, self.labels)
+        return self.fingerprint_of(self._fold)
+
+    def fingerprint_of(self, fold: Fold) -> str:
+        """Return the same of another fold."""
+        return fold.fingerprint(type(self).name, self.labels)
 
     def protocol_description(self) -> dict[str, Any]:
         """Return what ``protocol.json`` holds: everything that says on what a score was measured."""
@@ -212,6 +232,7 @@ class SpeechCorpus(Batches):
             "labels": self.labels,
             "merge": self.merge or {},
             "fingerprint": self.fingerprint,
+            "trained_here": True,
             "front_end": self.front_end.description(),
             "augment": describe(self.augment),
             "left_out": [{"file": self.relative(item.path), "reason": item.reason} for item in self.left_out],
@@ -220,18 +241,41 @@ class SpeechCorpus(Batches):
             **self._fold.description(self.labels),
         }
 
-    def training_description(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the data that it was trained on, as plain data."""
-        return {"corpus": self.name, "merge": self.merge, **self._fold.trained_on()}
+    def scored_description(self, side: Side, notes: Sequence[str]) -> dict[str, Any]:
+        """Return the same for a network that another fit has trained: on its other sides is nothing of this corpus.
 
-    def refuse_heard(self, trained_on: dict[str, Any], side: Side) -> None:
-        """Hold a side against what a checkpoint was trained on, if that was this corpus.
+        Args:
+            side: What is scored.
+            notes: What has to be known of the score.
+        """
+        nothing = {"utterances": 0, "speakers": [], "emotions": dict.fromkeys(self.labels, 0), "files": []}
+        others: dict[str, Any] = {other: nothing for other in SIDES if other != side}
+        return {**self.protocol_description(), "trained_here": False, "notes": list(notes), **others}
+
+    def extended_history(self, history: Sequence[Fit]) -> list[Fit]:
+        """Return a network's history with a fit on these data, which it may be going on with."""
+        facts = {"synthetic": self.synthetic, "merge": self.merge, "fingerprint": self.fingerprint}
+        return extended(history, fit_record(self._fold, self.identity, **facts))
+
+    def is_fit(self, fit: Fit) -> bool:
+        """Tell whether a fit was of these data: the same utterances, labels and split."""
+        if "fingerprint" in fit:
+            return bool(fit["fingerprint"] == self.fingerprint)
+        ours = [type(self).name, self.fold, describe(self.protocol)]  # all that a checkpoint of format 1 tells
+        return [fit["corpus"], fit["fold"], fit["protocol"]] == ours
+
+    def check_unheard(self, history: Sequence[Fit], side: Side) -> list[str]:
+        """Compare a side with everything that a network was trained or chosen on.
+
+        Returns:
+            What has to be known of its score, a sentence each.
 
         Raises:
-            UserError: The checkpoint knows one of its speakers, which the protocol forbids.
+            UserError: The network has heard something of it, which the protocol forbids.
         """
-        if trained_on["corpus"] == self.name:
-            self._fold.refuse_heard(trained_on, side)
+        if not history:
+            return []
+        return check_unheard(history, self._fold, side, self.identity, self.fingerprint)
 
     def summary(self) -> str:
         """Say in a line who is on which side, and in a table what an incomplete copy lacks."""

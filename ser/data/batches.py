@@ -59,7 +59,7 @@ class Batches(LightningDataModule, ABC):
 
     def prepare_data(self) -> None:
         """Check the files, audit the split and compute the features that the cache lacks."""
-        if not self._predicting:
+        if self._fitting:  # what else is scored is compared with what its network was trained on
             self.audit.enforce()
         self._fill_cache()
 
@@ -84,7 +84,7 @@ class Batches(LightningDataModule, ABC):
         if self.trainer is not None:
             # Lightning tells a resumed fit's first epoch too late: workers have fetched batches by then.
             draws.set_epoch(self.trainer.current_epoch)
-        return loader(data, draws, self.batch_size, self.num_workers)
+        return self._ours(loader(data, draws, self.batch_size, self.num_workers))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches, of whole utterances."""
@@ -108,10 +108,6 @@ class Batches(LightningDataModule, ABC):
             Two tensors of shape (..., 1), or (..., T) by frame.
         """
         return self._filled.statistics(self._items("train"), by_frame)
-
-    @property
-    def _predicting(self) -> bool:
-        return self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
 
     @property
     def _fitting(self) -> bool:
@@ -145,4 +141,9 @@ class Batches(LightningDataModule, ABC):
 
     def _evaluating(self, items: Items) -> DataLoader[Batch]:
         data = self._filled.stored(items, trim=self._trim)
-        return loader(data, EachOnce(data, *self._processes), self.batch_size, self.num_workers)
+        return self._ours(loader(data, EachOnce(data, *self._processes), self.batch_size, self.num_workers))
+
+    def _ours(self, batches: DataLoader[Batch]) -> DataLoader[Batch]:
+        """Let a loader that is used without this data module say whose it is."""
+        batches.source = self
+        return batches

@@ -7,7 +7,6 @@ from typing import Any
 
 from ser.data.audit import Audit, audit
 from ser.data.splits import SIDES, Protocol, Side, Split, Utterance
-from ser.errors import UserError
 from ser.recipe import describe, digest
 
 
@@ -63,27 +62,6 @@ class Fold:
             "notes": list(self.audit.notes),
             **{side: self._side(side, labels) for side in SIDES},
         }
-
-    def trained_on(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the fold that it was trained on, as plain data."""
-        speakers = {side: self._side(side, [])["speakers"] for side in ("train", "val")}
-        return {"protocol": describe(self.protocol), "fold": self.number, "speakers": speakers}
-
-    def refuse_heard(self, trained_on: dict[str, Any], side: Side) -> None:
-        """Hold a side against the speakers that a checkpoint knows.
-
-        Raises:
-            UserError: It was trained on one of them or, for the test side, chosen on one.
-        """
-        known = trained_on["speakers"]
-        heard = {*known["train"], *(known["val"] if side == "test" else [])}
-        shared = sorted(heard & set(self._side(side, [])["speakers"]))
-        if shared and self.protocol.speaker_disjoint:
-            raise UserError(
-                f"The checkpoint was trained or chosen on {', '.join(shared)}, of whom {side} is made in fold "
-                f"{self.number}: the score would mean nothing. It is of fold {trained_on['fold']}: leave "
-                "--data.fold and --data.protocol out to score it on that."
-            )
 
     def summary(self) -> str:
         """Say in a line who is on which side."""

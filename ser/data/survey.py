@@ -127,7 +127,7 @@ def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
         "fold": number,
         "tests": tests,
         **sides,
-        "fingerprint": fold.fingerprint(corpus.name, corpus.labels),
+        "fingerprint": corpus.fingerprint_of(fold),
         "leaks": list(fold.audit.leaks),
         "notes": list(fold.audit.notes),
     }

@@ -182,7 +182,7 @@ class FoldRuns:
         """Say how the utterances of a run differ from those of the corpus as it is now."""
         now = self.corpus.fold_number(job.fold)
         then = json.loads((folder / "protocol.json").read_text())
-        if then["fingerprint"] == now.fingerprint(self.corpus.name, self.corpus.labels):
+        if then["fingerprint"] == self.corpus.fingerprint_of(now):
             return []
         lines = []
         if then["labels"] != self.corpus.labels:
