@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DIGEST_BYTES = 8  # of each recording, sentence and session: two of a million are alike once in thirty million corpora
 HEARD: tuple["Side", ...] = ("train", "val")
 NAMED = 10  # speakers that a message names
-CONTENTS = ("recordings", "sessions", "sentences")
+CONTENTS = ("recordings", "other_recordings", "sessions", "sentences")
 OLD = (
     "The checkpoint is of an older format, which knows its speakers by name only: recordings could not be compared "
     "with those that it was trained on."
@@ -55,6 +55,12 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
         facts: What else is to be known of it.
     """
     utterances = {side: [fold.table[i] for i in fold.split.side(side)] for side in HEARD}
+    speakers = {side: sorted({u.speaker for u in spoken}) for side, spoken in utterances.items()}
+    heard = {side: {fold.digests[i] for i in fold.split.side(side)} for side in HEARD}
+    theirs = {
+        side: {digest for u, digest in zip(fold.table, fold.digests, strict=True) if u.speaker in speakers[side]}
+        for side in HEARD
+    }
     return {
         "corpus": corpus.name,
         "origin": corpus.origin,
@@ -62,8 +68,9 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
         **facts,
         "protocol": describe(fold.protocol),
         "fold": fold.number,
-        "speakers": {side: sorted({u.speaker for u in spoken}) for side, spoken in utterances.items()},
-        "recordings": {side: _pack(fold.digests[i] for i in fold.split.side(side)) for side in HEARD},
+        "speakers": speakers,
+        "recordings": {side: _pack(heard[side]) for side in HEARD},
+        "other_recordings": {side: _pack(theirs[side] - heard[side]) for side in HEARD},  # of the same speakers
         "sessions": {side: _pack(_hash(u.session) for u in us if u.session) for side, us in utterances.items()},
         "sentences": {side: _pack(_hash(u.sentence) for u in us if u.sentence) for side, us in utterances.items()},
     }
@@ -108,7 +115,8 @@ def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Id
         named = {speaker for role in roles for speaker in fit["speakers"][role]}
         by_name = named if _same_people(fit, corpus) else set()
         # One shared recording tells who it is, and with it whose all the others are.
-        by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in known}
+        theirs = known | (_known(fit, "other_recordings", roles) or set())
+        by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in theirs}
         if protocol.speaker_disjoint and (heard := speakers & (by_content | by_name)):
             raise UserError(_heard(fit, side, heard, heard & by_content, corpus))
         if same := [fold.files[i] for i in scored if _short(fold.digests[i]) in known]:
@@ -175,8 +183,13 @@ def _way_out(fit: Fit) -> str:
 def _same_people(fit: Fit, corpus: Identity) -> bool:
     """Tell whether equal names of speakers mean the same people."""
     if "origin" in fit:
-        return bool(fit["origin"] == corpus.origin)
+        return _plain(fit["origin"]) == _plain(corpus.origin)
     return bool(fit["corpus"] == corpus.kind) and not corpus.stated  # an older checkpoint calls every table alike
+
+
+def _plain(name: str) -> str:
+    """Return a name without what people write differently: EMO-DB, EmoDB."""
+    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def _is_own(kind: str | None, origin: str | None) -> bool:
