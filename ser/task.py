@@ -35,7 +35,7 @@ Stage = Literal["train", "val", "test"]
 Normalize = Literal["bin", "global", "pixel", "utterance", "sign", "none"]
 SegmentScores = Literal["mean", "max"]
 SCORED: dict[str, tuple[Literal["val", "test"], ...]] = {
-    "fit": ("val", "test"),
+    "fit": ("test", "val"),
     "validate": ("val",),
     "test": ("test",),
 }

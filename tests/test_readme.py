@@ -23,6 +23,7 @@ def test_the_notebook_lines_run(cache, tmp_path, monkeypatch, capsys):
     exec(code.replace("max_epochs=20", "max_epochs=1, accelerator='cpu', limit_train_batches=1"), names)
     assert isinstance(names["trainer"], Trainer)
     assert "test/uar" in names["trainer"].callback_metrics
+    assert names["trainer"].ckpt_path == names["best"].best_model_path
     assert names["data"].num_classes == 4
 
 
