@@ -117,8 +117,12 @@ def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Id
         # One shared recording tells who it is, and with it whose all the others are.
         theirs = known | (_known(fit, "other_recordings", roles) or set())
         by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in theirs}
-        if protocol.speaker_disjoint and (heard := speakers & (by_content | by_name)):
+        own = fit.get("fingerprint") == fingerprint
+        heard = speakers & (by_content | by_name)
+        if heard and protocol.speaker_disjoint:
             raise UserError(_heard(fit, side, heard, heard & by_content, corpus))
+        if heard and not own:
+            notes[f"{len(heard)} of {len(speakers)} {side} speakers are also in the training of {_of(fit)}."] = None
         if same := [fold.files[i] for i in scored if _short(fold.digests[i]) in known]:
             raise UserError(
                 f"{len(same)} recordings of {side} were used to train or select this checkpoint ({_of(fit)}), such as "
@@ -128,7 +132,7 @@ def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Id
         if alike and (_is_own(corpus.kind, corpus.origin) or _is_own(fit.get("kind"), fit.get("origin"))):
             notes[_strangers(fit, alike)] = None
         if by_name:
-            notes |= dict.fromkeys(_material(fit, fold, side, own=fit.get("fingerprint") == fingerprint))
+            notes |= dict.fromkeys(_material(fit, fold, side, own=own))
     return list(notes)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ser.corpora import EmoDB, Table
-from ser.data import ColumnSplit, FixedSpeakers, LeaveOneSentenceOut, LogMel, Preprocess, StratifiedKFold
+from ser.data import ColumnSplit, FixedSpeakers, LeaveOneSentenceOut, LogMel, Preprocess, Split, StratifiedKFold
 from ser.errors import UserError
 from ser.task import EmotionClassifier
 from tests.conftest import RATE_HZ, Tiny, speech
@@ -197,6 +197,18 @@ def test_what_a_protocol_shares_may_be_shared_but_no_recording(fit, tiny, make_t
     other = tiny(shared.root, protocol=StratifiedKFold(4), fold=2)
     with pytest.raises(UserError, match="4 recordings of test were used to train or select this checkpoint"):
         make_trainer(1).test(load(checkpoint, other), other)
+    (shared.root / "dan_anger_s1.wav").rename(shared.root.parent / "dan_anger_s1.wav")
+    fewer = fit(tiny(shared.root, protocol=FixedSpeakers(val=["anna"], test=["ben"])), "fewer.ckpt")
+    (shared.root.parent / "dan_anger_s1.wav").rename(shared.root / "dan_anger_s1.wav")
+
+    class OfDan(StratifiedKFold):
+        def divide(self, utterances, fold):
+            tested = [i for i, u in enumerate(utterances) if u.path.name in ("dan_anger_s1.wav", "ben_neutral_s1.wav")]
+            return Split(*(tuple(i for i in range(16) if (i in tested) == on) for on in (False, False, True)))
+
+    task = load(fewer, shared)
+    make_trainer(1).test(task, tiny(shared.root, protocol=OfDan(3)))
+    assert "1 of 2 test speakers are also in the training of Tiny, fold 0." in task.notes
 
 
 def test_a_sentence_that_was_trained_on_is_not_tested_as_unseen(fit, tiny, make_trainer):
