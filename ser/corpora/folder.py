@@ -7,7 +7,7 @@ from typing import Any
 
 from ser.corpora.own import OwnCorpus
 from ser.data import BadFile, Utterance
-from ser.data.audio import AUDIO_SUFFIXES, audio_files
+from ser.data.audio import READABLE, audio_files
 from ser.errors import UserError
 
 
@@ -65,7 +65,7 @@ class AudioFolder(OwnCorpus):
     name = "AudioFolder"
     labelled = False
     homepage = "an audio file or a folder of your own"
-    layout = f"audio files ({', '.join(sorted(AUDIO_SUFFIXES))}), in any folders"
+    layout = f"audio files ({', '.join(sorted(READABLE))}), in any folders"
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """List the files; emotion and speaker are empty."""

@@ -1,12 +1,15 @@
 """A corpus of the user's own, described by a table."""
 
-import csv
+import codecs
+import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ser.corpora.own import OwnCorpus
 from ser.data import BadFile, Utterance
+from ser.data.audio import READABLE, UNREADABLE
 from ser.data.splits import SIDES, Gender
 from ser.errors import UserError
 
@@ -69,7 +72,7 @@ class Table(OwnCorpus):
             if path in first_line:
                 raise UserError(f"{where} names {row['file']}, as line {first_line[path]} does; keep one of them.")
             first_line[path] = line
-            if not path.is_file():
+            if not os.path.isfile(path):  # unlike Path, whatever the name
                 yield BadFile(path, f"named in line {line} of {table.name}, but there is no such file")
                 continue
             yield Utterance(
@@ -94,28 +97,86 @@ def _find(root: Path) -> Path:
 
 
 def _rows(table: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
-    """Yield line number and cells of every line that is not blank."""
+    """Yield line number and cells of every row that is not blank."""
+    text = _text(table)
+    shown = re.search(r"[^\r\n]*\S[^\r\n]*", text)
+    separator = re.match(r'"?sep=(.)"?\s*$', shown[0]) if shown else None  # a line of Excel's own
+    first = re.sub(r'"[^"]*"', "", shown[0]) if shown else ""
+    tabs = table.suffix.lower() == ".tsv" and "\t" in first
+    delimiter = separator[1] if separator else "\t" if tabs else max(",;\t", key=first.count)
+    rows = ((line, cells) for line, cells in _split(table, text, delimiter) if any(cells))
+    if separator:
+        next(rows)
+    names = _without_padding(next(rows, (1, []))[1])
+    place = _places(table, names, columns)
+    for line, cells in rows:
+        cells = _without_padding(cells, len(names))
+        if len(cells) != len(names):
+            mend = (
+                "no cell may hold a tab"
+                if delimiter == "\t"
+                else f'put a cell that holds a {delimiter!r} into "quotes"'
+            )
+            raise UserError(f"Line {line} of {table} has {len(cells)} cells, its first line {len(names)}; {mend}.")
+        yield line, {column: cells[k] for column, k in place.items()}
+
+
+def _text(table: Path) -> str:
     try:
-        text = table.read_text(encoding="utf-8-sig")  # spreadsheets write a byte-order mark
+        content = table.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+        text = content.decode("utf-16" if wide else "utf-8-sig")  # spreadsheets write a byte-order mark
+    except OSError as error:
+        raise UserError(f"{table} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{table} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
         ) from error
-    lines = text.splitlines()
-    header = lines[0] if lines else ""
-    delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    names = [name.strip() for name in next(reader, [])]
-    place = _places(table, names, columns)
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(names):
+    if "\0" in text:
+        raise UserError(f"{table} is no UTF-8 text (it holds zero bytes); save it as UTF-8.")
+    return text
+
+
+def _split(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row begins, and its cells without spaces around them.
+
+    The csv module lets any quote at the beginning of a cell run on to the next quote, rows further down if need be.
+    Here a cell is quoted if the quote that closes it is the last of the cell. Between tabs, where transcripts stand as
+    they are, other quotes are text, and no cell holds a tab.
+
+    Raises:
+        UserError: Between commas or semicolons, a quote opens a cell and does not close it, or only rows further down.
+    """
+    quoted = r'(?:[^"\t]|"")*+' if delimiter == "\t" else r'(?:[^"]|"")*+'
+    cut = re.escape(delimiter)
+    line, begin, cells = 1, 1, list[str]()
+    for match in re.finditer(rf'(?: *"({quoted})" *|([^{cut}\r\n]*))({cut}|\r\n?|\n)', text.rstrip("\r\n") + "\n"):
+        inside, plain, end = match.groups()
+        open_quote = plain is not None and plain.lstrip().startswith('"')
+        swallowed = (
+            inside is not None and re.search(r"[\r\n]", inside) and _names_recording(re.split(rf"{cut}|\r|\n", inside))
+        )
+        if delimiter != "\t" and (open_quote or swallowed):
             raise UserError(
-                f"Line {reader.line_num} of {table} has {len(cells)} cells, its first line {len(names)}; "
-                f'put a cell that holds a {delimiter!r} into "quotes".'
+                f'Line {line} of {table}: a quote (") opens a cell and does not close at its end. Write a cell with '
+                'quotes inside as "so ""quoted"" it is", or leave the quote out.'
             )
-        yield reader.line_num, {column: cells[k].strip() for column, k in place.items()}
+        cells.append((plain if inside is None else inside.replace('""', '"')).strip())
+        line += len(re.findall(r"\r\n?|\n", match[0]))
+        if end != delimiter:
+            yield begin, cells
+            begin, cells = line, []
+
+
+def _names_recording(pieces: list[str]) -> bool:
+    return any(Path(piece.strip()).suffix.lower() in READABLE | UNREADABLE for piece in pieces)
+
+
+def _without_padding(cells: list[str], least: int = 0) -> list[str]:
+    """Leave out empty cells at the end, which spreadsheets add, down to a number of cells."""
+    while len(cells) > least and not cells[-1]:
+        cells = cells[:-1]
+    return cells
 
 
 def _places(table: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Recordings: found, read, and checked for damage."""
 
 import hashlib
-import io
 import json
 import os
 import struct
@@ -11,21 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import soundfile
 import soxr
 
+from ser.data.decode import DamagedAudio, decode
 from ser.data.preprocess import Waveform
 from ser.data.shared import SharedWork
 from ser.errors import UserError
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
-LOOK = 2  # counted up when what a look into a file tells changes, so that older memories are not believed
-SILENCE_PEAK = 1e-4  # -80 dB of full scale: below it a recording holds no speech
-
-
-class DamagedAudio(Exception):
-    """A file holds no usable recording; the message says why."""
+# What libsndfile reads, by endings that mean nothing but sound (.mat, .htk, .xi and .sds mean other things as well).
+READABLE = {
+    ".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".caf", ".sph", ".nist", ".voc", ".avr", ".sf", ".paf", ".pvf", ".svx", ".wve",
+}  # fmt: skip
+# Sound and video that it does not read: found all the same, so that no recording is missing without a word.
+UNREADABLE = {
+    ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".alac", ".amr", ".ape", ".3gp", ".3g2", ".wma", ".wmv", ".asf", ".webm",
+    ".weba", ".mka", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".flv", ".wv", ".ra", ".rm", ".spx", ".tta",
+}  # fmt: skip
+LOOK = 3  # counted up when what a look into a file tells changes, so that older memories are not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,40 @@ class Recording:
 
 
 def audio_files(root: Path) -> list[Path]:
-    """Return the audio files below a folder, sorted, without hidden files and folders."""
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)
+    """Return the audio files below a folder, sorted, without hidden files and folders.
+
+    Links to folders are followed; a folder that is reached more than once counts once. A file that libsndfile does not
+    read (``.m4a``, say) counts unless one of its name, which it was converted to, lies beside it.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    starts = [str(root)]
+    for start in starts:  # those of links come behind, so that a folder counts under its own name if it has one here
+        for folder, subfolders, names in os.walk(start, onerror=_refuse_folder):
+            shown = sorted(name for name in subfolders if not name.startswith("."))
+            real = os.path.realpath(folder)
+            subfolders[:] = [] if real in seen else shown
+            if real in seen:
+                continue
+            seen.add(real)
+            starts += [path for path in (os.path.join(folder, name) for name in shown) if os.path.islink(path)]
+            paths = [Path(folder, name) for name in names if not name.startswith(".")]
+            readable = [path for path in paths if path.suffix.lower() in READABLE]
+            converted = {path.stem for path in readable}
+            found += readable
+            found += [path for path in paths if path.suffix.lower() in UNREADABLE and path.stem not in converted]
+    return sorted(found)
+
+
+def _refuse_folder(error: OSError) -> None:
+    """Stop where the recordings of a folder would be missing without a word."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise UserError(
+            f"The folder {error.filename} cannot be read ({error.strerror}). Mend its permissions, or move it away."
+        ) from error
 
 
 def read(path: Path, sample_rate_hz: int | None = None) -> Waveform:
@@ -63,9 +93,9 @@ def read(path: Path, sample_rate_hz: int | None = None) -> Waveform:
         Shape (N,).
 
     Raises:
-        DamagedAudio: The file is truncated, empty, silent, not finite, or no audio at all.
+        DamagedAudio: The file cannot be read, is truncated, empty, silent or absurdly loud, or no audio at all.
     """
-    samples, rate, _ = _decode(path.read_bytes())
+    samples, rate, _ = decode(path)
     if sample_rate_hz is not None and rate != sample_rate_hz:
         samples = soxr.resample(samples, rate, sample_rate_hz)
     return samples
@@ -79,7 +109,7 @@ def read_again(path: Path, sample_rate_hz: int | None = None) -> Waveform:
     """
     try:
         return read(path, sample_rate_hz)
-    except (OSError, DamagedAudio) as error:
+    except DamagedAudio as error:
         raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
 
 
@@ -139,53 +169,8 @@ def _state(path: Path) -> str:
 
 def _inspect(path: Path) -> Recording:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return Recording(digest="", problem=f"cannot be read ({error.strerror})")
-    try:
-        samples, rate, channels = _decode(content)
+        samples, rate, channels = decode(path)
     except DamagedAudio as error:
         return Recording(digest="", problem=str(error))
     hashed = hashlib.sha256(samples.tobytes() + struct.pack("<I", rate))  # which processors have instructions for
     return Recording(hashed.hexdigest()[:32], rate, channels, len(samples) / rate)
-
-
-def _decode(content: bytes) -> tuple[Waveform, int, int]:
-    """Return mono samples, their rate, and the number of channels that they were mixed from."""
-    _refuse_truncated_wav(content)
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate = file.samplerate
-            if file.subtype == "PCM_16":  # what libsndfile's own conversion gives, in a third of its time
-                samples = file.read(dtype="int16", always_2d=True) * np.float32(2**-15)  # (N, channels)
-            else:
-                samples = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise DamagedAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from error
-    if not len(samples):
-        raise DamagedAudio("empty: no samples")
-    mono: Waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        raise DamagedAudio("holds samples that are not finite numbers (NaN or infinity)")
-    if np.ptp(mono) < 2 * SILENCE_PEAK:
-        raise DamagedAudio("silent: no sample above -80 dB of full scale")
-    return mono, rate, samples.shape[1]
-
-
-def _refuse_truncated_wav(content: bytes) -> None:
-    """Compare the length that a WAV header promises with the bytes that follow; libsndfile reads on in silence."""
-    if not content:
-        raise DamagedAudio("empty: no bytes")
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return
-    position = 12
-    while position + 8 <= len(content):
-        name, size = content[position : position + 4], struct.unpack_from("<I", content, position + 4)[0]
-        held = len(content) - position - 8
-        if name == b"data":
-            streamed = size in (0, 0xFFFFFFFF)  # written by a pipe that did not know the length
-            if size > held and not streamed:
-                raise DamagedAudio(f"truncated: the header promises {size} bytes of samples, the file holds {held}")
-            return
-        position += 8 + size + size % 2
-    raise DamagedAudio("truncated: no samples after the header")

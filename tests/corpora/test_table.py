@@ -23,22 +23,34 @@ def table(make_tree):
 GOOD = "file,emotion,speaker\nwav/a.wav,anger,anna\nwav/b.wav,joy,bert\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "encoding"),
-    [
-        (GOOD, "corpus.csv", "utf-8"),
-        (GOOD, "corpus.csv", "utf-8-sig"),
-        (GOOD.replace("\n", "\r\n"), "corpus.CSV", "utf-8"),
-        (GOOD.replace(",", ";"), "corpus.csv", "utf-8"),
-        (GOOD.replace(",", "\t"), "corpus.tsv", "utf-8"),
-        (GOOD.replace(",", "\t"), "corpus.csv", "utf-8"),
-        (GOOD.replace(",", " , ") + "\n , ,\n", "corpus.csv", "utf-8"),
-        (GOOD.replace("file", "File").replace("emotion", "EMOTION"), "corpus.csv", "utf-8"),
-        (GOOD.replace("wav/", "wav\\"), "corpus.csv", "utf-8"),
-        ('"file","emotion","speaker"\n"wav/a.wav", "anger","anna"\n"wav/b.wav","joy","bert"', "corpus.csv", "utf-8"),
-    ],
-    ids=["plain", "bom", "crlf", "semicolon", "tsv", "tabs in csv", "spaces", "case", "backslash", "quotes"],
-)
+DIALECTS = {
+    "plain": (GOOD, "corpus.csv", "utf-8"),
+    "bom": (GOOD, "corpus.csv", "utf-8-sig"),
+    "crlf": (GOOD.replace("\n", "\r\n"), "corpus.CSV", "utf-8"),
+    "semicolon": (GOOD.replace(",", ";"), "corpus.csv", "utf-8"),
+    "tsv": (GOOD.replace(",", "\t"), "corpus.tsv", "utf-8"),
+    "tabs in csv": (GOOD.replace(",", "\t"), "corpus.csv", "utf-8"),
+    "spaces": (GOOD.replace(",", " , ") + "\n , ,\n", "corpus.csv", "utf-8"),
+    "case": (GOOD.replace("file", "File").replace("emotion", "EMOTION"), "corpus.csv", "utf-8"),
+    "backslash": (GOOD.replace("wav/", "wav\\"), "corpus.csv", "utf-8"),
+    "quotes": (
+        '"file","emotion","speaker"\n"wav/a.wav", "anger","anna"\n"wav/b.wav","joy","bert"',
+        "corpus.csv",
+        "utf-8",
+    ),
+    "cr": (GOOD.replace("\n", "\r"), "corpus.csv", "utf-8"),
+    "sep": ("sep=;\r\n" + GOOD.replace(",", ";"), "corpus.csv", "utf-8-sig"),
+    "sep in quotes": ('"sep=;"\r\n' + GOOD.replace(",", ";"), "corpus.csv", "utf-8"),
+    "utf-16": (GOOD.replace(",", "\t").replace("\n", "\r\n"), "corpus.csv", "utf-16"),
+    "utf-16 tsv": (GOOD.replace(",", "\t"), "corpus.tsv", "utf-16"),
+    "padded": (GOOD.replace("\nwav", ",,,\nwav") + ",,,,,\n,,,\n", "corpus.csv", "utf-8"),
+    "padded header": (GOOD.replace("speaker", "speaker,,"), "corpus.csv", "utf-8"),
+    "blank lines": ("\n\r\n  \n" + GOOD + "\n\n\t\n", "corpus.csv", "utf-8"),
+    "quotes and spaces": (GOOD.replace("joy", ' "joy" ').replace("anna", '"anna" '), "corpus.csv", "utf-8"),
+}
+
+
+@pytest.mark.parametrize(("text", "name", "encoding"), DIALECTS.values(), ids=DIALECTS)
 def test_dialects(text, name, encoding, table, tmp_path):
     path = table(text, name, encoding)
     corpus = Table(root=path, cache_dir=tmp_path / "cache")
@@ -105,6 +117,93 @@ def test_missing_file_is_a_bad_file_with_its_line(table, parse):
 def test_wrong_table(text, message, table, parse):
     path = table(text)
     with pytest.raises(UserError, match=message):
+        parse(Table(root=path), path.parent)
+
+
+NOTES = {
+    "begins with a quote": '"Ja, he said',
+    "ends with a quote": 'so he said"',
+    "within": 'he said "Ja" to it',
+    "at both ends of a part": '"Ja" he said "no"',
+    "one": '"',
+    "line separator": "one\u2028two\u2029three",
+    "next line": "one\x85two",
+    "vertical tab and form feed": "one\x0btwo\x0cthree\x1cfour\x1dfive\x1esix",
+}
+
+
+@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+def test_any_text_between_tabs_is_text(note, table, parse):
+    lines = ["file\tsentence\temotion\tspeaker\tremark"]
+    lines += [f"{file}\t{note}\tjoy\tspk{number}\t{note}" for number, file in enumerate(FILES)]
+    path = table("\n".join(lines), "corpus.tsv")
+    good, bad = parse(Table(root=path), path.parent)
+    assert [(name, u.speaker, u.sentence) for name, u in good.items()] == [
+        (file, f"spk{number}", note) for number, file in enumerate(FILES)
+    ]
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('"so ""quoted"" it is"', 'so "quoted" it is'),
+        ('"over\r\ntwo lines"', "over\r\ntwo lines"),
+        ('"over\rthree\nlines; and, so ""on"""', 'over\rthree\nlines; and, so "on"'),
+        ('""', None),
+        ("one\u2028two\x0cthree\x85four", "one\u2028two\x0cthree\x85four"),
+        ('5" tape', '5" tape'),
+    ],
+)
+@pytest.mark.parametrize(("delimiter", "name"), [(",", "a.csv"), (";", "a.csv"), ("\t", "a.csv"), ("\t", "a.tsv")])
+def test_what_a_cell_may_hold(cell, text, delimiter, name, table, parse):
+    cells = [["file", "sentence", "emotion", "speaker"], *([file, cell, "joy", "anna"] for file in FILES)]
+    path = table("\n".join(delimiter.join(row) for row in cells), name)
+    good, bad = parse(Table(root=path), path.parent)
+    assert [(name, u.emotion, u.speaker, u.sentence) for name, u in good.items()] == [
+        (file, "joy", "anna", text) for file in FILES
+    ]
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['c.wav,joy,anna,"loud', "wav/a.wav,joy,anna,x", 'wav/b.wav,joy,anna,soft"'],
+        ['c.wav,joy,anna,"loud', "wav/a.wav,joy,anna,x", 'wav/b.wav,joy,anna,"soft"'],
+        ['c.wav,"joy,anna,loud', 'wav/a.wav,joy",anna,x'],
+        ['c.wav,joy,anna,"loud'],
+        ['c.wav,joy,anna,"loud" voice'],
+    ],
+)
+def test_a_quote_that_would_swallow_rows_is_refused_with_its_line(rows, table, parse):
+    path = table("\n".join(["file,emotion,speaker,remark", 'c.wav,joy,anna,"one', 'two"', *rows]))
+    with pytest.raises(UserError, match=r"Line 4 of .*corpus\.csv: a quote .* does not close"):
+        parse(Table(root=path), path.parent)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_line_numbers_count_the_lines_within_cells(newline, table, parse):
+    lines = ["", "file,emotion,speaker,remark", 'c.wav,joy,anna,"one', "", 'three"', "", "wav/z.wav,joy,anna,", "a,b"]
+    path = table(newline.join(lines))
+    with pytest.raises(UserError, match=r"Line 8 of .* has 2 cells, its first line 4"):
+        parse(Table(root=path), path.parent)
+    path = table(newline.join(lines[:-1]))
+    assert parse(Table(root=path), path.parent)[1] == {
+        "wav/z.wav": "named in line 7 of corpus.csv, but there is no such file"
+    }
+
+
+def test_a_name_too_long_for_any_file_is_a_bad_file(table, parse):
+    path = table(GOOD + f"{'x' * 300}.wav,joy,bert\n")
+    _, bad = parse(Table(root=path), path.parent)
+    assert [reason for reason in bad.values()] == ["named in line 4 of corpus.csv, but there is no such file"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32"])
+def test_zero_bytes_are_no_text(encoding, table, parse):
+    path = table(GOOD, encoding=encoding)
+    with pytest.raises(UserError, match="save it as UTF-8"):
         parse(Table(root=path), path.parent)
 
 
