@@ -79,13 +79,13 @@ def _print(description: dict[str, Any]) -> None:
         f"{durations['total'] / 3600:.2f} hours; {durations['min']:.2f} to {durations['max']:.2f} s, median "
         f"{durations['median']:.2f} s; {rates}. Licence: {description['licence']}."
     )
-    if description["cut"]:
-        print(f"{description['cut']} of them are longer than what is used of an utterance, and cut.")
+    for note in description["notes"]:
+        print(f"Note: {note}")
     if description["synthetic"]:
         print("Synthetic speech, for trying and testing: a score says nothing of real voices.")
     _print_emotions(console, description)
     _print_speakers(console, description)
-    for problem in ("damaged", "clipped", "duplicates"):
+    for problem in ("damaged", "foreign", "clipped", "duplicates"):
         _print_files(problem, description[problem])
     _print_folds(console, description)
     print(f"Verdict: {description['verdict']}")

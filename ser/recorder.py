@@ -57,6 +57,7 @@ class RunRecorder(Callback):
         self._history: list[dict[str, float]] = []
         self._epoch_start = 0.0
         self._protocol_json: dict[str, Any] = {}
+        self._noted = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Create the folder, once data and settings are known to be good."""
@@ -84,6 +85,12 @@ class RunRecorder(Callback):
         ]
         return {**description, "notes": [*description["notes"], *before, *notes]}
 
+    def _note(self, trainer: Trainer) -> None:
+        """Say once what has to be known of the input."""
+        for note in [] if self._noted else _corpus(trainer).input_notes:
+            print(f"Note: {note}")
+        self._noted = True
+
     def _describe(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write on what scores are measured, now that it is checked, and with which model."""
         if not trainer.is_global_zero:
@@ -92,6 +99,8 @@ class RunRecorder(Callback):
         self._write("protocol.json", _json(self._protocol_json))
         if stage != "fit" and self.source is not None and not self._has("history.csv"):
             self._write("model.json", _json(self.source))
+        if stage != "fit":
+            self._note(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write on what is tested."""
@@ -103,9 +112,15 @@ class RunRecorder(Callback):
             self._describe(trainer, pl_module, "validate")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write with which model recordings are recognised."""
-        if trainer.is_global_zero and self.source is not None:
+        """Write with which model recordings are recognised, and which are not."""
+        if not trainer.is_global_zero:
+            return
+        if self.source is not None:
             self._write("model.json", _json(self.source))
+        data = _corpus(trainer)
+        if left_out := [[data.relative(item.path), item.reason] for item in data.left_out]:
+            self._write("left_out.csv", table_as_csv(["file", "reason"], left_out))
+        self._note(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained on what."""
@@ -114,6 +129,7 @@ class RunRecorder(Callback):
             data = _corpus(trainer)
             net = getattr(pl_module, "net", pl_module)
             print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {data.summary()}")
+            self._note(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

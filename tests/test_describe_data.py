@@ -1,5 +1,7 @@
 import json
 import sys
+import zlib
+from itertools import product
 from pathlib import Path
 
 import matplotlib.image
@@ -103,6 +105,26 @@ def test_damaged_clipped_and_repeated_files_are_named(ser, table):
     assert "p2_1.wav: 9 samples at full scale" in out
     assert "damaged files stop" not in out
     assert "Leak in fold 0: 1 recording is in train and, sample for sample, in test" in out
+
+
+def test_a_survey_notes_what_is_cut_and_lists_what_is_foreign(ser, tmp_path):
+    for speaker, suffix in product(Synthetic.speakers, ("s1_anger_r1", "s1_sadness_r1")):
+        noise = np.random.default_rng(zlib.crc32(f"{speaker}{suffix}".encode())).uniform(-0.5, 0.5, 4 * 8000)
+        soundfile.write(tmp_path / f"{speaker}_{suffix}.wav", noise, 8000)
+    (tmp_path / "holiday.m4a").touch()
+    options = ["--data", "Synthetic", "--data.root", tmp_path, "--data.cache_dir", tmp_path / "cache"]
+    data = described(ser, *options)
+    assert data["foreign"] == [{"file": "holiday.m4a", "reason": "not named like spk03_s2_anger_r1.wav"}]
+    assert data["damaged"] == []
+    assert data["verdict"] == "sound; a fit would run."
+    cut, narrow = data["notes"]
+    assert cut.startswith("Only the first 3 s are used of longer ones: 16 of 16, ")
+    assert narrow.startswith(
+        "Sampled at less than the 16000 Hz of the features, and silent above half their own rate: 16"
+    )
+    _, out, _ = ser(*options)
+    assert f"Note: {cut}\nNote: {narrow}\n" in out
+    assert "foreign: 1\n  holiday.m4a: not named like" in out
 
 
 def test_clipping_counts_runs_of_one_sign_only():

@@ -203,6 +203,34 @@ def test_a_checkpoint_alone_recognises_recordings(ser, fitted, cache, tmp_path):
         assert float(row["p_anger"]) == pytest.approx(float(expected["p_anger"]), abs=1e-4)
 
 
+def test_predict_says_what_it_leaves_out_and_what_it_does_not_hear(ser, fitted, tmp_path, capsys):
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * 16_000)
+    soundfile.write(recordings / "long.wav", noise, 16_000)
+    soundfile.write(recordings / "phone.wav", noise[:8_000], 8_000)
+    soundfile.write(recordings / "click.wav", noise[:160], 16_000)
+    soundfile.write(recordings / "wild.wav", np.append(noise, 1e19), 16_000, subtype="FLOAT")
+    (recordings / "memo.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    options = ["--ckpt_path", fitted / "checkpoints/best.ckpt", "--data", "AudioFolder", "--data.root", recordings]
+    assert ser("predict", *options) == 2
+    assert not Path("runs").exists()
+    printed = capsys.readouterr()
+    assert "wild.wav: holds a sample of 1e+19" in printed.err
+    assert "memo.m4a: not readable" in printed.err
+
+    assert ser("predict", *options, "--data.on_bad_file", "skip") == 0
+    (run,) = Path("runs").glob("*/predict-*")
+    assert {row["file"] for row in rows(run / "predictions.csv")} == {"long.wav", "phone.wav", "click.wav"}
+    reasons = {row["file"]: row["reason"] for row in rows(run / "left_out.csv")}
+    assert reasons.keys() == {"wild.wav", "memo.m4a"}
+    assert "ffmpeg -i memo.m4a memo.wav" in reasons["memo.m4a"]
+    printed = capsys.readouterr().out
+    for said in ("unusable: 2, memo.m4a (not readable", "1 of 3, long.wav (20.0 s)", "phone.wav (8000 Hz)"):
+        assert printed.count(said) == 1
+    assert printed.count("click.wav (0.010 s)") == 1
+
+
 def test_a_checkpoint_is_scored_on_its_own_fold_and_never_on_a_speaker_it_knows(ser, capsys):
     assert fit(ser, "--data.fold", 3) == 0
     best = Path("runs/cornn-synthetic/fold3-seed1/checkpoints/best.ckpt")
@@ -471,11 +499,14 @@ def test_damaged_files_are_all_named_or_left_out(ser, cache, capsys, tmp_path):
     (corpus / "holiday.wav").write_bytes((corpus / "spk05_s2_anger_r1.wav").read_bytes())
     assert fit(ser, "--data.root", corpus) == 2
     printed = capsys.readouterr().err
-    for name in ("spk05_s1_anger_r1.wav: truncated", "spk06_s1_anger_r1.wav: empty", "holiday.wav"):
+    for name in ("spk05_s1_anger_r1.wav: truncated", "spk06_s1_anger_r1.wav: empty", "2 of 193 files"):
         assert name in printed
     assert not Path("runs").exists()
 
     assert fit(ser, "--data.root", corpus, "--data.on_bad_file", "skip") == 0
+    printed = capsys.readouterr().out
+    for note in ("unusable: 2, spk05_s1_anger_r1.wav (truncated", "Not of Synthetic, and ignored: 1, holiday.wav."):
+        assert printed.count(note) == 1
     protocol = json.loads(Path("runs/cornn-synthetic/fold0-seed1/protocol.json").read_text())
     assert {item["file"] for item in protocol["left_out"]} == {
         "spk05_s1_anger_r1.wav",

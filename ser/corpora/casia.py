@@ -24,6 +24,7 @@ GENDERS: dict[str, Gender] = {
 }
 SPEAKERS = {speaker.lower(): speaker for speaker in GENDERS}
 PATTERN = rf"({'|'.join(SPEAKERS)})/({'|'.join(EMOTIONS)})/(\d\d\d)"
+FORM = rf"(?:{'|'.join(SPEAKERS)})/.*|[^/]+/(?:{'|'.join(EMOTIONS)})/[^/]*"
 
 
 class CASIA(SpeechCorpus):
@@ -45,7 +46,7 @@ class CASIA(SpeechCorpus):
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """Parse names; copies differ in the case of their folders."""
-        for item in named_files(root, PATTERN, "liuchanhg/angry/201.wav"):
+        for item in named_files(root, PATTERN, FORM, "liuchanhg/angry/201.wav"):
             if isinstance(item, BadFile):
                 yield item
                 continue

@@ -32,6 +32,7 @@ GENDERS: dict[str, Gender] = {
     "16": "female",
 }
 PATTERN = rf"({'|'.join(GENDERS)})([ab]\d\d)([{''.join(EMOTIONS)}])([a-z])"
+FORM = r"\d\d[a-z]\d\d[^/]*"
 
 
 class EmoDB(SpeechCorpus):
@@ -59,7 +60,7 @@ class EmoDB(SpeechCorpus):
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """Parse names: characters 0-1 are the speaker, 2-4 the sentence, 5 the emotion, 6 the version."""
-        for item in named_files(root, PATTERN, "03a01Fa.wav"):
+        for item in named_files(root, PATTERN, FORM, "03a01Fa.wav"):
             if isinstance(item, BadFile):
                 yield item
                 continue

@@ -49,7 +49,7 @@ class EmotionFolders(OwnCorpus):
         for path in audio_files(root):
             emotion, *rest = path.relative_to(root).parts
             if not rest:
-                yield BadFile(path, "lies in no emotion's folder")
+                yield BadFile(path, "lies in no emotion's folder", foreign=True)
                 continue
             match = self._speaker.search("/".join(rest))
             speaker = match[min(1, self._speaker.groups)] if match is not None else None

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ser.corpora.names import named_files
 from ser.data import BadFile, SpeechCorpus, Utterance
-from ser.data.audio import audio_files
 from ser.data.splits import Gender
 from ser.errors import UserError
 
@@ -93,7 +93,12 @@ class IEMOCAP(SpeechCorpus):
         """
         for session in _sessions(root):
             labels = _labels(session / "dialog" / "EmoEvaluation")
-            recordings = {path.stem: path for path in audio_files(session / "sentences" / "wav")}
+            recordings: dict[str, Path] = {}
+            for found in named_files(session / "sentences" / "wav", "([^/]+)", "", "Ses01F_impro01_F000.wav"):
+                if isinstance(found, BadFile):  # a second recording of one name
+                    yield found
+                else:
+                    recordings[found[0].stem] = found[0]
             for turn in sorted({*labels, *recordings}):
                 item = self._turn(session, turn, recordings.get(turn), labels.get(turn))
                 if item is not None:
@@ -103,7 +108,8 @@ class IEMOCAP(SpeechCorpus):
         """Return one turn, or None if it does not belong to the subset."""
         match = NAME.fullmatch(turn)
         if match is None:
-            return BadFile(path or session / turn, "not named like Ses01F_impro01_F000.wav")
+            foreign = not turn.startswith("Ses0")
+            return BadFile(path or session / turn, "not named like Ses01F_impro01_F000.wav", foreign)
         pair, script, letter = match.groups()
         if self.subset != "all" and (script is not None) != (self.subset == "scripted"):
             return None
@@ -139,6 +145,6 @@ def _labels(folder: Path) -> dict[str, str]:
             "unpack that part of the release as well, or move the session away."
         )
     # Raters' remarks are not always UTF-8; the lines that count are plain ASCII.
-    lines = [line for path in files for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line for path in files for line in path.read_text(encoding="utf-8", errors="replace").split("\n")]
     matches = [match for line in lines if (match := LABEL.fullmatch(line))]
     return {match["turn"]: match["emotion"] for match in matches}

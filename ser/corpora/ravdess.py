@@ -23,6 +23,7 @@ GENDERS: dict[str, Gender] = {f"{actor:02}": "male" if actor % 2 else "female" f
 AUDIO_ONLY, SPEECH = "03", "01"
 # modality, channel, emotion, intensity, statement, repetition, actor
 PATTERN = rf"(0[123])-(0[12])-({'|'.join(EMOTIONS)})-(0[12])-(0[12])-(0[12])-({'|'.join(GENDERS)})"
+FORM = r"Actor_\d+/[^/]*|\d\d(?:-\d\d)+[^/]*"
 
 
 class RAVDESS(SpeechCorpus):
@@ -45,7 +46,7 @@ class RAVDESS(SpeechCorpus):
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """Parse names; song is left out, and so is the sound of the videos, which is the same audio once more."""
-        for item in named_files(root, PATTERN, "03-01-06-01-02-01-12.wav"):
+        for item in named_files(root, PATTERN, FORM, "03-01-06-01-02-01-12.wav"):
             if isinstance(item, BadFile):
                 yield item
                 continue

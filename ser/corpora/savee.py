@@ -19,6 +19,7 @@ EMOTIONS = {
 }
 SPEAKERS: dict[str, Gender] = dict.fromkeys(("DC", "JE", "JK", "KL"), "male")
 PATTERN = rf"({'|'.join(SPEAKERS)})[/_]({'|'.join(EMOTIONS)})(\d\d)"
+FORM = rf"(?:{'|'.join(SPEAKERS)})[/_][^/]*|[a-z]{{1,2}}\d\d"
 
 
 class SAVEE(SpeechCorpus):
@@ -41,7 +42,7 @@ class SAVEE(SpeechCorpus):
         The sentence is emotion and number ("sa01"): every speaker reads the same text under it. Three texts are common
         to the emotions, but nothing in the names says under which numbers, so they count as different ones.
         """
-        for item in named_files(root, PATTERN, "DC/sa01.wav or DC_sa01.wav"):
+        for item in named_files(root, PATTERN, FORM, "DC/sa01.wav or DC_sa01.wav"):
             if isinstance(item, BadFile):
                 yield item
                 continue

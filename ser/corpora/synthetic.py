@@ -35,6 +35,7 @@ VOICES = {
 }
 GENDERS: dict[str, Gender] = {speaker: "female" if number % 2 == 0 else "male" for number, speaker in enumerate(VOICES)}
 PATTERN = rf"({'|'.join(VOICES)})_(s\d)_({'|'.join(STYLES)})_(r\d)"
+FORM = r"spk\d[^/]*"
 
 
 class Synthetic(SpeechCorpus):
@@ -74,7 +75,7 @@ class Synthetic(SpeechCorpus):
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
         """Parse names."""
-        for item in named_files(root, PATTERN, "spk03_s2_anger_r1.wav"):
+        for item in named_files(root, PATTERN, FORM, "spk03_s2_anger_r1.wav"):
             if isinstance(item, BadFile):
                 yield item
                 continue

@@ -19,6 +19,7 @@ from ser.data.frontend import FrontEnd
 from ser.data.history import Fit, Identity, check_unheard, extended, fit_record
 from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
 from ser.data.loaders import Sampling
+from ser.data.notes import notes_on_files, notes_on_recordings
 from ser.data.preprocess import Preprocess
 from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
@@ -45,7 +46,8 @@ class SpeechCorpus(Batches):
             and the same for a network that takes clips of any length (CoRNN); others refuse it.
         num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough unless
             ``augment.online`` has work to do.
-        on_bad_file: Whether damaged files stop the run or are left out (and named in ``protocol.json``).
+        on_bad_file: Whether damaged files stop the run or are left out, named in the terminal, and
+            in ``protocol.json`` or, of a prediction, ``left_out.csv``.
         strict: Refuse a copy with fewer recordings of an emotion than were published.
         augment: What is done to the waveforms of training utterances; null does nothing.
         sampling: "shuffle" trains on every utterance once per epoch; "balanced" on as many, drawn anew every epoch so
@@ -168,8 +170,14 @@ class SpeechCorpus(Batches):
 
     @property
     def left_out(self) -> list[BadFile]:
-        """The damaged files."""
+        """The files that are not used: damaged ones, and those that are none of the corpus's."""
         return self._checked.bad
+
+    @property
+    def input_notes(self) -> list[str]:
+        """What has to be known of the files, a sentence each: those left out, cut, too short, or of a low rate."""
+        left_out = notes_on_files(self.left_out, self.name, self.relative)
+        return [*left_out, *notes_on_recordings(self.table, self.recordings, self.front_end, self.relative)]
 
     def counts(self) -> Counts:
         """Return, for every class, the utterances found and (null if unknown) those published."""
@@ -192,7 +200,9 @@ class SpeechCorpus(Batches):
     @cached_property
     def _checked(self) -> Checked:
         memory = self.cache_dir / "recordings" / digest(self._listing.root.resolve())
-        return check_files(self._listing, memory, skip_bad=self.on_bad_file == "skip", strict=self.strict)
+        return check_files(
+            self._listing, memory, self.front_end, skip_bad=self.on_bad_file == "skip", strict=self.strict
+        )
 
     # -- protocol --
 

@@ -40,6 +40,14 @@ class FrontEnd:
         """Shape (..., T) that every segment is padded to."""
         return self.features.shape(self.preprocess.samples(self.features.sample_rate_hz))
 
+    def problem(self, duration_s: float) -> str:
+        """Return why nothing can be made of a recording of so many seconds, "" if something can."""
+        rate, skipped_s = self.features.sample_rate_hz, self.preprocess.offset_s
+        if duration_s * rate >= round(skipped_s * rate) + 1:
+            return ""
+        skipping = f", of which preprocess.offset_s = {skipped_s} skips everything" if skipped_s else ""
+        return f"too short: {duration_s:.3g} s{skipping}"
+
     def __call__(self, path: Path) -> Tensor:
         """Return the features of a file's first segment, which is all of an utterance that is not divided."""
         return self.segments(path)[0]

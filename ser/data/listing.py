@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ser.data.audio import Recording, inspect_files
+from ser.data.frontend import FrontEnd
 from ser.data.splits import Utterance
 from ser.errors import UserError
 
@@ -17,10 +18,17 @@ Counts = dict[str, list[int | None]]  # emotion -> utterances found, and publish
 
 @dataclass(frozen=True, slots=True)
 class BadFile:
-    """A file that cannot be used, and why."""
+    """A file that is not used, and why.
+
+    Attributes:
+        path: The file.
+        reason: Why, for a message.
+        foreign: It is none of the corpus's: no reason to stop.
+    """
 
     path: Path
     reason: str
+    foreign: bool = False
 
 
 class Checked(NamedTuple):
@@ -150,12 +158,13 @@ def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: Em
     return Listing(root, used, bad, labels, choice)
 
 
-def check_files(listing: Listing, memory: Path, *, skip_bad: bool, strict: bool) -> Checked:
-    """Look into every file, and stop at damaged ones or leave them out.
+def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad: bool, strict: bool) -> Checked:
+    """Look into every file, and stop at damaged ones or leave them out; foreign ones are left out.
 
     Args:
         listing: What the parser found.
         memory: Folder that keeps what was seen of sound recordings.
+        front_end: What is to be made of them.
         skip_bad: Leave damaged files out.
         strict: Refuse an incomplete copy.
 
@@ -169,20 +178,24 @@ def check_files(listing: Listing, memory: Path, *, skip_bad: bool, strict: bool)
             f"{memory.parent} cannot be written: {error.strerror}. "
             "Mend that, or give another folder with --data.cache_dir."
         ) from error
-    seen = list(zip(listing.table, looks, strict=True))
-    bad = [*listing.bad, *(BadFile(u.path, look.problem) for u, look in seen if look.problem)]
-    if bad and not skip_bad:
-        lines = [f"  {listing.relative(item.path)}: {item.reason}" for item in bad[:MOST_NAMED]]
-        if len(bad) > MOST_NAMED:
-            lines.append(f"  and {len(bad) - MOST_NAMED} more")
+    problems = [look.problem or front_end.problem(look.duration_s) for look in looks]
+    seen = list(zip(listing.table, looks, problems, strict=True))
+    bad = [*listing.bad, *(BadFile(u.path, problem) for u, _, problem in seen if problem)]
+    damaged = [item for item in bad if not item.foreign]
+    if damaged and not skip_bad:
+        lines = [f"  {listing.relative(item.path)}: {item.reason}" for item in damaged[:MOST_NAMED]]
+        if len(damaged) > MOST_NAMED:
+            lines.append(f"  and {len(damaged) - MOST_NAMED} more")
         raise UserError(
-            f"{len(bad)} of {len(listing.table) + len(listing.bad)} files in {listing.root} cannot be used:\n"
+            f"{len(damaged)} of {len(listing.table) + len(listing.bad)} files in {listing.root} cannot be used:\n"
             + "\n".join(lines)
             + "\nRepair or remove them, or leave them out with --data.on_bad_file skip."
         )
-    sound = [(utterance, look) for utterance, look in seen if not look.problem]
+    sound = [(utterance, look) for utterance, look, problem in seen if not problem]
     if not sound:
-        raise UserError(f"None of the {len(bad)} files in {listing.root} can be used; the first {bad[0].reason}.")
+        raise UserError(
+            f"None of the {len(damaged)} files in {listing.root} can be used; the first {damaged[0].reason}."
+        )
     checked = Checked([utterance for utterance, _ in sound], [look for _, look in sound], bad)
     if strict:
         _refuse_incomplete(listing.choice.corpus, listing.counts(checked.table))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ser.data.audio import read_again
 from ser.data.base import SpeechCorpus
+from ser.data.notes import notes_on_recordings
 from ser.data.parallel import in_parallel
 from ser.data.preprocess import Waveform
 from ser.data.splits import SIDES
@@ -24,8 +25,9 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
     Damaged files do not stop a survey, whatever ``on_bad_file`` says; the verdict does.
 
     Returns:
-        JSON-ready: utterances by emotion and speaker, durations, rates, damaged and clipped files, exact duplicates,
-        the folds with their audit, and the verdict: whether a fit would run.
+        JSON-ready: utterances by emotion and speaker, durations, rates, notes on recordings that are cut or hold
+        little, damaged, foreign and clipped files, exact duplicates, the folds with their audit, and the verdict:
+        whether a fit would run.
 
     Raises:
         UserError: The corpus cannot be read at all, or the protocol does not fit it.
@@ -44,7 +46,9 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
         "emotions": corpus.found_and_published(),
         "speakers": _speakers(corpus),
         **_recordings(corpus),
-        "damaged": [{"file": corpus.relative(item.path), "reason": item.reason} for item in corpus.left_out],
+        "notes": notes_on_recordings(corpus.table, corpus.recordings, corpus.front_end, corpus.relative),
+        "damaged": _left_out(corpus, foreign=False),
+        "foreign": _left_out(corpus, foreign=True),
         "clipped": _clipped(corpus),
         "duplicates": _duplicates(corpus),
         "protocol": describe(corpus.protocol),
@@ -94,6 +98,11 @@ def _recordings(corpus: SpeechCorpus) -> dict[str, Any]:
     }
 
 
+def _left_out(corpus: SpeechCorpus, foreign: bool) -> list[dict[str, str]]:
+    files = [file for file in corpus.left_out if file.foreign == foreign]
+    return [{"file": corpus.relative(file.path), "reason": file.reason} for file in files]
+
+
 def _clipped(corpus: SpeechCorpus) -> list[dict[str, Any]]:
     paths = [utterance.path for utterance in corpus.table]
     counts = in_parallel(_clipped_in, paths, "looking for clipping")
@@ -135,8 +144,8 @@ def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
 
 def _verdict(corpus: SpeechCorpus, folds: list[dict[str, Any]], stops: bool) -> str:
     against = []
-    if stops and corpus.left_out:
-        against.append(f"{len(corpus.left_out)} damaged files stop a fit; leave them out with --data.on_bad_file skip.")
+    if stops and (damaged := len(_left_out(corpus, foreign=False))):
+        against.append(f"{damaged} damaged files stop a fit; leave them out with --data.on_bad_file skip.")
     leaking = [str(fold["fold"]) for fold in folds if fold.get("leaks")]
     if leaking:
         against.append(f"the audit stops fold {', '.join(leaking)}: the split leaks.")

@@ -63,7 +63,7 @@ def warnings(summary: Summary) -> list[str]:
         found.append(f"This copy of {summary.corpus} is not as published: {', '.join(differs)} utterances.")
     if left_out := protocol["left_out"]:
         files = "file was" if len(left_out) == 1 else "files were"
-        found.append(f"{len(left_out)} damaged {files} left out, such as {left_out[0]['file']}.")
+        found.append(f"{len(left_out)} {files} left out, such as {left_out[0]['file']}.")
     if any(not run.config for run in summary.runs):
         found.append(
             "No fit belongs to these scores: somebody's checkpoint was tested, so system and config are unknown."

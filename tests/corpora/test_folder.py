@@ -26,6 +26,38 @@ def test_files_without_speaker_or_emotion_are_bad(make_tree, parse):
     assert bad["stray_1.wav"] == "lies in no emotion's folder"
 
 
+def test_strays_beside_the_emotions_are_foreign(make_tree, tmp_path):
+    root = make_tree(["anger/anna_01.wav", "joy/anna_02.wav", "stray.wav"])
+    corpus = EmotionFolders(root=root, speaker_pattern="^[^_]+", cache_dir=tmp_path / "cache")
+    assert len(corpus.table) == 2
+    assert any("ignored: 1, stray.wav." in note for note in corpus.input_notes)
+
+
+def test_a_linked_folder_is_an_emotion(make_tree, parse, tmp_path):
+    root = make_tree(["anger/anna_01.wav"])
+    (tmp_path / "elsewhere").mkdir()
+    (root / "anger/anna_01.wav").rename(tmp_path / "elsewhere/anna_02.wav")
+    (root / "joy").symlink_to(tmp_path / "elsewhere")
+    good, _ = parse(EmotionFolders(speaker_pattern="^[^_]+"), make_tree(["anger/anna_01.wav"]))
+    assert {name: u.emotion for name, u in good.items()} == {"anger/anna_01.wav": "anger", "joy/anna_02.wav": "joy"}
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "wma", "webm", "mp4", "aac", "amr", "3gp", "mkv", "mov"])
+def test_what_cannot_be_read_is_named_with_the_way_to_convert_it(suffix, make_tree, tmp_path):
+    root = make_tree(["a.wav"])
+    (root / f"b.{suffix}").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+    advice = (
+        f"b.{suffix}: not readable as audio .*; if another program plays it, convert it: ffmpeg -i b.{suffix} b.wav"
+    )
+    with pytest.raises(UserError, match=advice):
+        _ = AudioFolder(root=root, emotions=["joy"], cache_dir=tmp_path / "cache").table
+    corpus = AudioFolder(root=root, emotions=["joy"], cache_dir=tmp_path / "cache", on_bad_file="skip")
+    assert len(corpus.table) == 1
+    assert corpus.input_notes[0].startswith(f"Left out, because unusable: 1, b.{suffix} (not readable")
+    make_tree(["b.wav"])  # as advised
+    assert len(AudioFolder(root=root, emotions=["joy"], cache_dir=tmp_path / "cache").table) == 2
+
+
 def test_speakers_are_needed(tmp_path):
     with pytest.raises(UserError, match="must know who speaks"):
         EmotionFolders(root=tmp_path)

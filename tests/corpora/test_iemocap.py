@@ -52,6 +52,17 @@ def release(make_tree) -> Path:
     return root
 
 
+def test_a_second_recording_of_a_turn_is_refused_and_a_stray_is_foreign(release, make_tree, parse):
+    turn = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
+    copy = "Session1/sentences/wav/copy/Ses01F_impro01_F000.wav"
+    stray = "Session1/sentences/wav/hum.wav"
+    make_tree([copy, stray])
+    good, bad = parse(IEMOCAP(), release)
+    assert turn in good
+    assert "differs from it; keep one copy" in bad[copy]
+    assert [item.foreign for item in IEMOCAP().utterances(release) if item.path == release / stray] == [True]
+
+
 @pytest.mark.parametrize(
     ("subset", "expected"),
     [

@@ -1,5 +1,6 @@
 """Corpora whose file names say everything: EMO-DB, RAVDESS, SAVEE, CASIA."""
 
+import re
 import shutil
 from collections import Counter
 from itertools import product
@@ -109,6 +110,57 @@ def test_wrong_name_is_a_bad_file(corpus, name, make_tree, parse):
     good, bad = parse(corpus(), make_tree([name]))
     assert not good
     assert "not named like" in bad[name]
+
+
+FOREIGN = [
+    (
+        EmoDB,
+        "wav/03a01Fa.wav",
+        ["wav/holiday.wav", "noise/1.mp3", "interview.m4a", "lablaut/x.flac"],
+        "wav/04a01Fa.wav",
+    ),
+    (RAVDESS, "Actor_12/03-01-06-01-02-01-12.wav", ["noise.wav", "more/1.ogg", "a.mov"], "Actor_12/noise.wav"),
+    (
+        SAVEE,
+        "AudioData/DC/sa01.wav",
+        ["noise.wav", "AudioData/intro.wav", "AudioData/XX/hum.wma"],
+        "AudioData/XX/a01.wav",
+    ),
+    (CASIA, "liuchanhg/angry/201.wav", ["201.wav", "stray 1.wav", "CASIA/extra/hum.wma"], "liuchanhg/201.wav"),
+    (Synthetic, "spk03_s2_anger_r1.wav", ["holiday.wav", "a/b.aiff"], "spk03_s2_joy_r1.wav"),
+]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name", "strays", "misnamed"), FOREIGN, ids=lambda value: getattr(value, "name", "")
+)
+def test_strays_are_ignored_with_a_note_and_what_looks_like_the_corpus_stops(
+    corpus, name, strays, misnamed, make_tree, tmp_path
+):
+    root = make_tree([name])
+    for stray in strays:
+        (root / stray).parent.mkdir(parents=True, exist_ok=True)
+        (root / stray).write_bytes(b"never looked into")
+    module = corpus(root=root, cache_dir=tmp_path / "cache")
+    assert [module.relative(utterance.path) for utterance in module.table] == [name]
+    assert {(module.relative(file.path), file.foreign) for file in module.left_out} == {(s, True) for s in strays}
+    note = next(note for note in module.input_notes if note.startswith(f"Not of {corpus.name}, and ignored"))
+    assert f"ignored: {len(strays)}, " in note
+
+    make_tree([misnamed])
+    with pytest.raises(UserError, match=re.escape(f"  {misnamed}: not named like")) as stopped:
+        _ = corpus(root=root, cache_dir=tmp_path / "cache").table
+    assert str(stopped.value).startswith(f"1 of {len(strays) + 2} files")
+    assert f"  {strays[0]}" not in str(stopped.value)
+
+
+def test_a_film_of_a_recording_is_no_second_copy_and_alone_it_is_a_bad_file(make_tree, tmp_path):
+    root = make_tree(["AudioData/DC/a01.wav"])
+    for name in ("AudioVisualClip/DC/a01.avi", "AudioVisualClip/DC/a02.avi"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"RIFF....AVI LIST" + bytes(100))
+    with pytest.raises(UserError, match=r"1 of 2 files .*\n  AudioVisualClip/DC/a02.avi: .*ffmpeg -i a02.avi a02.wav"):
+        _ = SAVEE(root=root, cache_dir=tmp_path / "cache").table
 
 
 def test_files_that_do_not_belong_are_left_out(make_tree, parse):

@@ -158,6 +158,50 @@ def test_damaged_files_are_left_out_on_request_and_the_protocol_says_so(tiny, da
     assert seen == list(range(10))
 
 
+def test_what_is_left_out_is_said(tiny, damaged):
+    note, *_ = tiny(damaged, on_bad_file="skip").input_notes
+    assert note.startswith("Left out, because unusable: 8, eve_anger_s1.wav (not named like")
+    assert note.endswith("), and 5 more.")
+
+
+def test_recordings_that_preprocessing_leaves_nothing_of_are_bad_files(tiny, make_corpus):
+    root = make_corpus()
+    soundfile.write(root / "anna_anger_s1.wav", [0.5, -0.5], 96_000)  # less than a sample at 8 kHz
+    skipping = Preprocess(None, offset_s=0.44)  # another lasts 0.43 s
+    with pytest.raises(UserError, match=r"2 of 16 files .*\n  anna_anger_s1.wav: too short: 2.08e-05 s, of which"):
+        tiny(root, preprocess=skipping).prepare_data()
+    corpus = tiny(root, preprocess=skipping, on_bad_file="skip")
+    corpus.prepare_data()
+    assert len(corpus.table) == sum(len(batch.positions) for batch in corpus.predict_dataloader()) == 14
+    with pytest.raises(UserError, match=r"1 of 16 files .*\n  anna_anger_s1.wav: too short: 2.08e-05 s\n"):
+        tiny(root).prepare_data()
+
+
+def test_notes_tell_what_is_cut_narrow_or_too_short(tiny, make_corpus):
+    def notes(**options):
+        return tiny(root, **options).input_notes
+
+    root = make_corpus()
+    assert notes() == []
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 64_000)
+    soundfile.write(root / "anna_anger_s1.wav", noise, 16_000)
+    soundfile.write(root / "anna_anger_s2.wav", noise[:80], 8_000)
+    soundfile.write(root / "ben_anger_s1.wav", noise[:8_000], 4_000)
+    (long,) = notes(preprocess=Preprocess(duration_s=2.5))[:1]
+    assert long == "Only the first 2.5 s are used of longer ones: 1 of 16, anna_anger_s1.wav (4.0 s)."
+    assert notes(preprocess=Preprocess(duration_s=2.5, segment_hop_s=1.0)) == notes(preprocess=Preprocess(duration_s=4))
+    assert notes(preprocess=Preprocess(duration_s=4)) == [
+        "Sampled at less than the 8000 Hz of the features, and silent above half their own rate: 1 of 16, "
+        "ben_anger_s1.wav (4000 Hz).",
+        "Shorter than 0.1 s, too short for an emotion to be heard: 1 of 16, anna_anger_s2.wav (0.010 s).",
+    ]
+    (narrow, _) = notes(features=LogMel(16_000), preprocess=Preprocess(duration_s=4))
+    assert "the 16000 Hz of the features" in narrow
+    assert narrow.endswith(
+        "15 of 16, ben_anger_s1.wav (4000 Hz), dan_neutral_s2.wav (8000 Hz), dan_neutral_s1.wav (8000 Hz), and 12 more."
+    )
+
+
 def test_nothing_but_damaged_files_is_an_error_even_then(tiny, make_corpus):
     root = make_corpus()
     for path in root.iterdir():

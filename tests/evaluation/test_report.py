@@ -103,7 +103,7 @@ def test_what_was_run_is_said_in_plain_words(report, write_run):
         ({"synthetic": True}, "Synthetic speech, for trying and testing"),
         ({"speaker_disjoint": False}, "The protocol shares speakers between training and test"),
         ({"test_is_validation": True}, "chosen on the utterances that it was tested on"),
-        ({"left_out": [{"file": "a.wav", "reason": "damaged"}]}, "1 damaged file was left out, such as a.wav"),
+        ({"left_out": [{"file": "a.wav", "reason": "damaged"}]}, "1 file was left out, such as a.wav"),
         ({"found_and_published": {"anger": [3, 5]}}, "not as published: anger 3 of 5"),
         ({"notes": ["2 of 9 sentences of test are also spoken in train."]}, "2 of 9 sentences"),
     ],
