@@ -101,7 +101,7 @@ def test_strict_needs_published_counts(make_corpus, cache_dir):
     (root / "table.csv").write_text("\n".join(lines))
     assert len(Table(root, cache_dir=cache_dir).table) == 16
     with pytest.raises(
-        UserError, match=re.escape("strict compares with published counts, and there are none for Table")
+        UserError, match=re.escape("strict compares with published counts, and there are none for tiny")
     ):
         Table(root, strict=True, cache_dir=cache_dir).table  # noqa: B018
 
