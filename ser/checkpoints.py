@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from torch import nn
 
 from ser.data.history import in_short
 from ser.errors import UserError
-from ser.registry import check_classes, public
+from ser.registry import check_classes
+from ser.result_settings import LENGTH, differences
 from ser.storage import write_atomically
 
 FORMAT = 2  # of what ser adds to a checkpoint; 1 knew the last fit only, and its speakers by name
 
 AS_TRAINED = ("normalize", "pad_before_norm", "segment_scores")  # settings of the task that recognition must repeat
-
-# What must stay when a run is resumed; the trainer's settings, such as more epochs, and places may change.
-RESUMED = r"(model|optimizer|lr_scheduler|data|seed_everything)\b(?!.*\.(root|cache_dir|num_workers)$)"
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -199,7 +196,7 @@ def check_front_end(trained: dict[str, Any], given: dict[str, Any]) -> None:
     Raises:
         UserError: They differ, and how.
     """
-    if differing := other_settings(public(given), public(trained), ""):
+    if differing := differences(given, trained):
         raise UserError(
             "The data are computed otherwise than those that the checkpoint was trained on, so its answers would mean "
             "nothing:\n" + "\n".join(f"  {line}" for line in differing) + "\nGive the data module the checkpoint's own "
@@ -234,36 +231,11 @@ def refuse_other_settings(config: str, kept: Path) -> None:
     """Compare a config with that of the run to be resumed, in what decides its numbers.
 
     Raises:
-        UserError: Network, optimiser, data or seed differ.
+        UserError: They differ in more than how long is trained.
     """
-    if kept.exists() and (differing := other_settings(yaml.safe_load(config), yaml.safe_load(kept.read_text()))):
+    if kept.exists() and (differing := differences(yaml.safe_load(config), yaml.safe_load(kept.read_text()), LENGTH)):
         raise UserError(
             f"The run in {kept.parent} was made with other settings, so it cannot go on with these:\n"
             + "\n".join(f"  {line}" for line in differing)
             + "\nGive the settings that it was made with, or leave --ckpt_path out to start another run."
         )
-
-
-def other_settings(ours: dict[str, Any], theirs: dict[str, Any], decisive: str = RESUMED) -> list[str]:
-    """Compare two configs in what decides a run's numbers.
-
-    Args:
-        ours: What is wanted now.
-        theirs: What a run was made with.
-        decisive: Pattern of the dotted names of the settings to compare.
-
-    Returns:
-        A line for each that differs.
-    """
-    now, then = (dict(_flat(settings)) for settings in (ours, theirs))
-    names = [name for name in {**then, **now} if re.match(decisive, name) and now.get(name) != then.get(name)]
-    return [f"{name.replace('.init_args', '')}: {then.get(name)}, now {now.get(name)}" for name in names]
-
-
-def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield settings with their dotted names."""
-    if isinstance(settings, dict) and settings:
-        for key, value in settings.items():
-            yield from _flat(value, f"{name}.{key}".removeprefix("."))
-    else:
-        yield name, settings

@@ -144,7 +144,9 @@ class RunRecorder(Callback):
         """
         seconds = time.perf_counter() - self._epoch_start
         metrics = trainer.callback_metrics  # on every process: to look at them reduces over all
-        scores = {name: value.item() for name, value in metrics.items() if name.startswith(("train/", "val/"))}
+        validated = self._latest is not None and self._latest[0] == trainer.current_epoch
+        measured = ("train/", "val/") if validated else ("train/",)  # else validation's are those of an earlier epoch
+        scores = {name: value.item() for name, value in metrics.items() if name.startswith(measured)}
         self._history.append({"epoch": trainer.current_epoch, "seconds": seconds, **scores})
         if trainer.is_global_zero:
             columns = list(dict.fromkeys(name for row in self._history for name in row))
@@ -152,7 +154,7 @@ class RunRecorder(Callback):
             self._write("history.csv", table_as_csv(columns, rows))
         if trainer.is_global_zero and not sys.stdout.isatty():
             said = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
-            print(f"Epoch {trainer.current_epoch}: {said} ({seconds:.1f} s)", flush=True)
+            print(f"Epoch {trainer.current_epoch}: {said or 'not validated'} ({seconds:.1f} s)", flush=True)
         if not math.isfinite(loss := scores.get("train/loss", 0.0)):
             raise JobEnded(
                 f"The training loss is {loss} after epoch {trainer.current_epoch}: the network learns nothing more. "

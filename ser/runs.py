@@ -2,7 +2,8 @@
 
 ``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (on what
 the scores were measured), ``history.csv`` (one row per epoch), ``predictions.csv`` (one row per test utterance),
-``validation.csv`` (the same of the validation side, by the checkpoint that was tested) and ``metrics.json``.
+``validation.csv`` (the same of the validation side, by the checkpoint that was tested) and ``metrics.json``; a run
+that took a checkpoint has ``model.json``: which, and on what that was trained.
 """
 
 import csv
@@ -12,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,7 @@ class StoredRun:
         test: What the tested checkpoint said of the test side.
         validation: What it said of the validation side; None where no fit preceded the test.
         history: A row per epoch, scores and losses by name; None where one was not logged.
+        model: Content of ``model.json``: the checkpoint of a run that trained none, and what it was trained on.
     """
 
     path: Path
@@ -212,17 +214,30 @@ class StoredRun:
     test: Evaluation
     validation: Evaluation | None
     history: list[dict[str, float | None]]
+    model: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether this run trained what it tested, rather than taking a checkpoint."""
+        return not self.model and ("fit" in self.metrics or bool(self.history))
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether what was tested was trained on this fold's training split."""
+        return bool(self.protocol.get("trained_here", self.fitted))
 
     @property
     def system(self) -> str:
         """Name of the system."""
-        named = self.config.get("run", {}).get("system")
-        return str(named or self.config["model"]["net"]["class_path"].rsplit(".")[-1].lower()) if self.config else "?"
+        named = self.model.get("system") or self.config.get("run", {}).get("system")
+        if not named and self.config:
+            named = self.config["model"]["net"]["class_path"].rpartition(".")[2].lower()
+        return str(named or "?")
 
     @property
     def seed(self) -> int | None:
-        """Seed of weights, order and dropout."""
-        return self.config.get("seed_everything")
+        """Seed of weights, order and dropout; None where a checkpoint was taken."""
+        return self.config.get("seed_everything") if self.fitted else None
 
     @property
     def fold(self) -> int:
@@ -256,7 +271,8 @@ def read_run(path: Path) -> StoredRun:
         )
     try:
         protocol = json.loads((path / "protocol.json").read_text())
-        config, validation, history = (path / name for name in ("config.yaml", "validation.csv", "history.csv"))
+        names = ("config.yaml", "validation.csv", "history.csv", "model.json")
+        config, validation, history, model = (path / name for name in names)
         return StoredRun(
             path=path,
             config=yaml.safe_load(config.read_text()) if config.exists() else {},
@@ -265,6 +281,7 @@ def read_run(path: Path) -> StoredRun:
             test=_read_evaluation(path / "predictions.csv", protocol["labels"]),
             validation=_read_evaluation(validation, protocol["labels"]) if validation.exists() else None,
             history=list(_read_history(history)) if history.exists() else [],
+            model=json.loads(model.read_text()) if model.exists() else {},
         )
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"The run {path} is damaged ({type(error).__name__}: {error}); run it again.") from error
@@ -278,13 +295,35 @@ def find_runs(path: Path) -> list[StoredRun]:
     """
     if not path.is_dir():
         raise UserError(f"There is no folder {path}; give a run, or an experiment's folder of runs (runs/EXPERIMENT).")
+    left_out = not_read(path)
     fits = sorted(child for child in path.iterdir() if (child / "history.csv").exists())
-    if (path / "protocol.json").exists() or not fits:
+    if (path / "protocol.json").exists() or not (fits or left_out):
         return [read_run(path)]
     finished = [fit for fit in fits if (fit / "predictions.csv").exists()]
     if not finished:
-        raise UserError(f"None of the {len(fits)} runs in {path} is finished; go on with one (--ckpt_path last).")
+        named = "; ".join(f"{child} {why}" for child, why in left_out.items())
+        raise UserError(f"None of the {len(left_out)} runs in {path} is finished as a fit: {named}.")
     return [read_run(fit) for fit in finished]
+
+
+def not_read(path: Path) -> dict[Path, str]:
+    """Return the runs of an experiment's folder that :func:`find_runs` leaves out, and what each of them is."""
+    children = sorted(path.iterdir()) if path.is_dir() and not (path / "protocol.json").exists() else []
+    found = {child: _other_than_finished_fit(child) for child in children}
+    return {child: why for child, why in found.items() if why}
+
+
+def _other_than_finished_fit(path: Path) -> str:
+    """Say what a folder holds; nothing for a finished fit, or for what is no run."""
+    described, predicted, trained, scored = (
+        (path / name).exists() for name in ("protocol.json", "predictions.csv", "history.csv", "metrics.json")
+    )
+    if not described:
+        unlabelled = predicted and not (path / "crossval.json").exists()
+        return "holds predictions of recordings without labels (ser predict)" if unlabelled else ""
+    if trained or not (predicted or scored):
+        return "" if predicted else "is not finished: go on with it (--ckpt_path last), or test its checkpoint"
+    return f"is a {'test' if predicted else 'validation'} of a checkpoint, no fit; name its folder to see it"
 
 
 def _read_evaluation(path: Path, labels: Sequence[str]) -> Evaluation:

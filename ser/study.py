@@ -13,9 +13,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ser import trials
-from ser.checkpoints import other_settings
 from ser.errors import UserError
-from ser.evaluation.fold_runs import DECISIVE
+from ser.result_settings import Changed, differences
 from ser.search_space import Sweep
 
 ATTEMPTS = 3  # several processes that start at once create the same tables
@@ -109,10 +108,22 @@ def open_study(
     theirs = study.user_attrs.get("sweep")
     if theirs is None:
         study.set_user_attr("sweep", ours)
-    elif differing := other_settings(ours, theirs, rf"(method|folds|parameters)\b|config\.{DECISIVE}"):
+    elif differing := _changed(ours, theirs):
         raise UserError(
             f"The study {name} was made with other settings, so these trials could not be compared with its own:\n"
             + "\n".join(f"  {line}" for line in differing)
             + "\nGive the same settings, or --name for another study."
         )
     return study
+
+
+def _changed(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Changed]:
+    """Say how two studies differ, so that their trials could not be compared."""
+
+    def search(study: dict[str, Any]) -> dict[str, Any]:
+        parameters = {f"parameters.{name}": distribution for name, distribution in study["parameters"].items()}
+        return {"method": study["method"], "folds": study["folds"], **parameters}
+
+    now, then = search(ours), search(theirs)
+    changed = [Changed(name, then.get(name), now.get(name)) for name in {**then, **now}]
+    return [item for item in changed if item.then != item.now] + differences(ours["config"], theirs["config"])

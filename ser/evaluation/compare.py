@@ -11,24 +11,23 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ser.arguments import ArgumentParser
 from ser.errors import UserError
-from ser.evaluation.pairing import paired
+from ser.evaluation.experiments import divide, of_which
+from ser.evaluation.pairing import obstacle, paired
 from ser.evaluation.scores import speaker_confusions
 from ser.evaluation.statistics import Difference, Interval, holm, paired_difference, sign_test
 from ser.evaluation.summary import SCORES, Summary, summarise
-from ser.evaluation.summary_table import percent
-from ser.runs import SYNTHETIC, StoredRun, find_runs
+from ser.evaluation.summary_table import percent, plain_console
+from ser.runs import SYNTHETIC, StoredRun, find_runs, not_read
 
 SIGNIFICANT = 0.05
 
@@ -98,18 +97,27 @@ def compare(experiments: Mapping[str, Sequence[StoredRun]], level: float = 0.95)
         level: Of the intervals.
 
     Raises:
-        UserError: There are fewer than two, one mixes systems or holds a run twice, or they cannot be compared.
+        UserError: There are fewer than two, one mixes systems or holds a run twice, or none can be compared with the
+            first.
     """
     if len(experiments) < 2:
         raise UserError(f"A comparison needs two runs or experiments; there is {len(experiments) or 'none'}.")
+    first = next(iter(experiments))
+    obstacles = {name: obstacle(experiments[first], runs) for name, runs in experiments.items()}
+    others = [name for name, why in obstacles.items() if why]
+    if len(others) < len(experiments) - 1:  # there are some to compare without those
+        experiments = {name: runs for name, runs in experiments.items() if name not in others}
     summaries = {name: summarise(runs, level) for name, runs in experiments.items()}
     chosen, left_out = paired({name: summary.runs for name, summary in summaries.items()})
+    left_out += [
+        f"{name} is left out: it and {first} were not measured on the same, {obstacles[name]}." for name in others
+    ]
     for name, runs in chosen.items():
         if len(runs) < len(summaries[name].runs):
             summaries[name] = summarise(runs, level)
-    first, *others = chosen
+    others = [name for name in chosen if name != first]
     differences = [_difference(chosen[name], chosen[first], level) for name in others]
-    mcnemar = [_mcnemar(name, chosen[name], first, chosen[first]) for name in others]
+    mcnemar = [_mcnemar(chosen[name], chosen[first]) for name in others]
     adjusted = holm([difference.p for difference in differences])
     contrasts = zip(differences, adjusted.tolist(), mcnemar, holm(mcnemar).tolist(), strict=True)
     return Comparison(
@@ -124,16 +132,11 @@ def _difference(ours: Sequence[StoredRun], theirs: Sequence[StoredRun], level: f
     return paired_difference(one, other, level=level)
 
 
-def _mcnemar(name: str, ours: Sequence[StoredRun], first: str, theirs: Sequence[StoredRun]) -> float:
+def _mcnemar(ours: Sequence[StoredRun], theirs: Sequence[StoredRun]) -> float:
     """Count over folds and seeds, so that an utterance is one observation however often it was tested."""
-    tested, recognised = (_counted(ours), _counted(theirs)), (_counted(ours, right=True), _counted(theirs, right=True))
-    if tested[0] != tested[1]:
-        raise UserError(
-            f"{first} and {name} hold predictions of other utterances, although their protocols are the same: was one "
-            "fitted with --trainer.limit_test_batches? Test it again."
-        )
-    one, other = (np.array([counts[file] for file in tested[0]]) for counts in recognised)
-    return sign_test(one, other)
+    one, other = (_counted(runs, right=True) for runs in (ours, theirs))
+    files = _counted(ours)
+    return sign_test(np.array([one[file] for file in files]), np.array([other[file] for file in files]))
 
 
 def _counted(runs: Sequence[StoredRun], *, right: bool = False) -> Counter[str]:
@@ -185,8 +188,12 @@ def run(args: Sequence[str]) -> None:
     if not 0 < options.level < 1:
         raise UserError(f"--level is {options.level}; it must be between 0 and 1, as in 0.95.")
 
-    experiments = {name: find_runs(path) for name, path in _names(options.paths).items()}
-    comparison = compare(experiments, options.level)
+    experiments, notes = _read(_names(options.paths))
+    try:
+        comparison = compare(experiments, options.level)
+    except UserError as error:
+        raise UserError("\n".join([str(error), *notes])) from error
+    comparison = replace(comparison, notes=[*notes, *comparison.notes])
     if options.format == "json":
         print(json.dumps(comparison.plain(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -207,6 +214,21 @@ def _names(paths: Sequence[Path]) -> dict[str, Path]:
     return {}
 
 
+def _read(paths: Mapping[str, Path]) -> tuple[dict[str, list[StoredRun]], list[str]]:
+    """Read the runs of every path, and divide those that must not be averaged; with what is to be said of that."""
+    experiments: dict[str, list[StoredRun]] = {}
+    notes = []
+    for name, path in paths.items():
+        notes += [f"{child} is left out: it {why}." for child, why in not_read(path).items()]
+        groups, older, apart = divide(find_runs(path))
+        notes += [f"{line}; it is left out." for line in older]
+        for group, why in zip(groups, apart, strict=True):
+            known = name if len(groups) == 1 else f"{name}: {of_which(group)}"
+            experiments[known] = group
+            notes += [f"{known} stands {why}."] if why else []
+    return experiments, notes
+
+
 def _print(comparison: Comparison) -> None:
     first, *others = comparison.summaries
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
@@ -217,8 +239,8 @@ def _print(comparison: Comparison) -> None:
         values = [percent(score.pooled) for score in summary.scores.values()]
         values[0] = _with(values[0], summary.scores["uar"].interval)
         against = _cells(comparison.contrasts[name]) if name in comparison.contrasts else ()
-        table.add_row(escape(name), *values, *against)
-    Console().print(table)
+        table.add_row(name, *values, *against)
+    plain_console().print(table)
     level = comparison.summaries[first].scores["uar"].interval.level
     print(f"All folds and seeds together, F1 is macro-F1; in brackets {100 * level:g}% intervals for other speakers.")
     print(f"The difference is in points of UAR to {first}; p: by chance of the speakers; McNemar p: of the utterances.")
@@ -241,7 +263,7 @@ def _cells(contrast: Contrast) -> tuple[str, str, str]:
 
 
 def _with(value: str, interval: Interval) -> str:
-    return f"{value}\n{escape(str(interval))}"
+    return f"{value}\n{interval}"
 
 
 def _p(value: float) -> str:

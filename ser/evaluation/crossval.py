@@ -23,6 +23,8 @@ from ser.storage import write_atomically
 from ser.tracking import WandbLogger
 from ser.verbs import prepared
 
+NAMED = 5  # settings in which a run differs
+
 
 def run(args: Sequence[str]) -> None:
     """Run the verb.
@@ -123,12 +125,14 @@ def _alone(experiment: Path) -> Iterator[None]:
 
 def _run_missing(plan: FoldRuns, jobs: int | None) -> dict[Job, Ended]:
     missing = [job for job in plan.jobs if plan.finished(job) is None]
-    going_on = sum(plan.folder(job).last_checkpoint is not None for job in missing)
+    going_on = sum(map(plan.resumable, missing))
     print(
         f"{len(plan.jobs)} runs in {plan.experiment}: {len(plan.jobs) - len(missing)} are done, {going_on} go on, "
         f"{len(missing) - going_on} begin.",
         flush=True,
     )
+    for run, changes in plan.foreign.items():
+        print(f"{run.name} is none of them: {'; '.join(map(str, changes[:NAMED]))}", flush=True)
     if not missing:
         return {}
     try:

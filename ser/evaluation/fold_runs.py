@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,12 @@ import yaml
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.cli import LightningCLI
 
-from ser.checkpoints import other_settings
 from ser.errors import UserError
 from ser.evaluation.processes import Ended, Fit, run_side_by_side, share_machine
+from ser.result_settings import FOLD_AND_SEED, Changed, differences
 from ser.runs import RunFolder, StoredRun, read_run
 from ser.storage import write_atomically
 from ser.verbs import SerCLI
-
-# Whatever must be the same in all folds: all but where things are, what they run on and what they show.
-DECISIVE = (
-    r"(model|optimizer|lr_scheduler|data|seed_everything|test_checkpoint|early_stopping|checkpoint"
-    r"|trainer\.(precision|(min|max)_\w+|limit_\w+|overfit_batches|\w*val\w*|accumulate_grad_batches|gradient_clip\w+))\b"
-    r"(?!.*\.(root|cache_dir|num_workers|dirpath|verbose)$)"
-)
 
 
 class PlanningCLI(SerCLI):
@@ -70,9 +64,10 @@ class FoldRuns:
         names: What each of the protocol's folds tests.
         folds: Numbers of those that are asked for.
         jobs: Every fold with the first seed, then with the next.
+        foreign: Runs of these folds and seeds that other settings, or another corpus, made: they are none of these.
 
     Raises:
-        UserError: A fold cannot be made, or runs are there that were made otherwise.
+        UserError: A fold cannot be made, or this cross-validation's runs are there that were made otherwise.
     """
 
     def __init__(self, cli: SerCLI, folds: str, seeds: int) -> None:
@@ -84,6 +79,7 @@ class FoldRuns:
         self._refuse_impossible()
         first = cli.config.fit.seed_everything
         self.jobs = [Job(fold, self.names[fold], seed) for seed in range(first, first + seeds) for fold in self.folds]
+        self.foreign: dict[Path, list[Changed]] = {}
         self._refuse_other_runs()
 
     def folder(self, job: Job) -> RunFolder:
@@ -92,8 +88,13 @@ class FoldRuns:
 
     def finished(self, job: Job) -> StoredRun | None:
         """Return the run if it is done."""
-        newest = self.folder(job).newest
-        return read_run(newest) if newest is not None and (newest / "predictions.csv").exists() else None
+        finished = [run for run in self._own(job) if (run / "predictions.csv").exists()]
+        return read_run(max(finished, key=lambda run: (run / "predictions.csv").stat().st_mtime)) if finished else None
+
+    def resumable(self, job: Job) -> bool:
+        """Return whether a fit of this job was begun that ``--ckpt_path last`` finds."""
+        folder = self.folder(job)
+        return folder.last_checkpoint is not None and folder.newest in self._own(job)
 
     def fit(self, job: Job) -> Fit:
         """Return the fit that makes the run, or goes on with it."""
@@ -101,7 +102,7 @@ class FoldRuns:
         experiment = self.experiment.relative_to(self.cli.config.fit.run.root)
         arguments = ["fit", "--config", str(self.config_file), "--run.experiment", str(experiment)]
         arguments += ["--run.name", folder.name, "--data.fold", str(job.fold), "--seed_everything", str(job.seed)]
-        if folder.last_checkpoint is not None:
+        if self.resumable(job):
             arguments += ["--ckpt_path", "last"]
         return Fit(str(job), arguments, folder, self.experiment / "logs" / f"{folder.name}.log")
 
@@ -154,29 +155,43 @@ class FoldRuns:
             raise UserError("\n".join(f"Fold {number}: {error}" for number, error in problems) + advice)
 
     def _refuse_other_runs(self) -> None:
-        wanted = yaml.safe_load(self.cli.config_text)
-        differing: dict[Path, list[str]] = {}
-        for job in self.jobs:
-            folder = self.folder(job)
-            newest = folder.newest
-            if newest is None or not ((newest / "predictions.csv").exists() or folder.last_checkpoint):
-                continue
-            wanted["seed_everything"] = job.seed
-            wanted["data"]["init_args"]["fold"] = job.fold
-            config = newest / "config.yaml"
-            made = yaml.safe_load(config.read_text()) if config.exists() else {}
-            lines = other_settings(wanted, made, DECISIVE) or self._other_utterances(job, newest)
-            if lines:
-                differing[newest] = lines
-        if differing:
-            first = next(iter(differing))
+        before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
+        changed: Sequence[object] = differences(yaml.safe_load(self.cli.config_text), before, FOLD_AND_SEED)
+        if before and changed:
+            found = [runs[0] for job in self.jobs if (runs := self._own(job, before))]
+        else:
+            newest = {job: runs[-1] for job in self.jobs if (runs := self._own(job))}
+            otherwise = {run: lines for job, run in newest.items() if (lines := self._other_utterances(job, run))}
+            found, changed = list(otherwise), next(iter(otherwise.values()), [])
+        if found:
             raise UserError(
-                f"{len(differing)} of {len(self.jobs)} runs in {self.experiment} were made otherwise than is asked for "
-                f"now. In {first.name}:\n"
-                + "\n".join(f"  {line}" for line in differing[first])
+                f"{len(found)} of {len(self.jobs)} runs in {self.experiment} were made otherwise than is asked for "
+                f"now. In {found[0].name}:\n"
+                + "\n".join(f"  {line}" for line in changed)
                 + "\nGive the settings that they were made with, or keep these runs in another experiment "
                 "(--run.experiment NAME), or remove those folders."
             )
+
+    def _own(self, job: Job, settings: Mapping[str, Any] | None = None) -> list[Path]:
+        """Return the runs of a job that hold something and have the settings, by default those that are asked for."""
+        wanted = dict(settings or yaml.safe_load(self.cli.config_text))
+        wanted["seed_everything"] = job.seed
+        wanted["data"] = {**wanted["data"], "init_args": {**wanted["data"]["init_args"], "fold": job.fold}}
+        own = []
+        for run in sorted(self.experiment.glob(f"fold{job.fold}-seed{job.seed}*")):
+            begun = (run / "predictions.csv").exists() or (run / "checkpoints/last.ckpt").exists()
+            if not begun or not re.fullmatch(rf"fold{job.fold}-seed{job.seed}(-\d+)?", run.name):
+                continue
+            config, protocol = run / "config.yaml", run / "protocol.json"
+            changes = differences(wanted, yaml.safe_load(config.read_text()) if config.exists() else {})
+            corpus = json.loads(protocol.read_text())["corpus"] if protocol.exists() else self.corpus.name
+            if corpus != self.corpus.name:
+                changes.append(Changed("corpus", corpus, self.corpus.name))
+            if not changes:
+                own.append(run)
+            elif settings is None:
+                self.foreign[run] = changes
+        return own
 
     def _other_utterances(self, job: Job, folder: Path) -> list[str]:
         """Say how the utterances of a run differ from those of the corpus as it is now."""

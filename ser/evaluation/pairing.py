@@ -32,11 +32,11 @@ def paired(experiments: Mapping[str, Experiment]) -> tuple[dict[str, list[Stored
     _refuse_twins(experiments)
     first = next(iter(experiments))
     by_fold = {name: _by_fold(runs) for name, runs in experiments.items()}
-    for name, folds in by_fold.items():
-        if folds.keys() != by_fold[first].keys():
+    for name in experiments:
+        if why := obstacle(experiments[first], experiments[name]):
             raise UserError(
-                f"{first} and {name} were not measured on the same: {_differences(by_fold[first], folds)}. Compare "
-                "runs of the same corpus, emotions, protocol and folds."
+                f"{first} and {name} were not measured on the same: {why}. Compare runs of the same corpus, emotions, "
+                "protocol and folds."
             )
     chosen: dict[str, list[StoredRun]] = {name: [] for name in experiments}
     left_out: list[str] = []
@@ -50,6 +50,21 @@ def paired(experiments: Mapping[str, Experiment]) -> tuple[dict[str, list[Stored
                 if run not in those
             ]
     return chosen, left_out
+
+
+def obstacle(ours: Experiment, theirs: Experiment) -> str:
+    """Say why two experiments cannot be compared; nothing where they were measured on the same."""
+    one, other = _by_fold(ours), _by_fold(theirs)
+    if one.keys() != other.keys():
+        return _differences(one, other)
+    for fingerprint, runs in one.items():
+        tested = {frozenset(run.test.files) for run in (*runs, *other[fingerprint])}
+        if len(tested) > 1:
+            return (
+                f"their tests of fold {runs[0].fold} were scored on other utterances, {min(map(len, tested))} and "
+                f"{max(map(len, tested))} of them: was one fitted with --trainer.limit_test_batches? Test it again"
+            )
+    return ""
 
 
 def _refuse_twins(experiments: Mapping[str, Experiment]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ser.errors import UserError
-from ser.evaluation.report_experiments import Experiment, gather
+from ser.evaluation.experiments import Experiment, gather
 from ser.evaluation.report_mistakes import LIMIT_BYTES, LONGEST_S
 from ser.evaluation.report_page import page
 from ser.parser import Parser
@@ -46,6 +46,9 @@ def run(args: Sequence[str]) -> None:
     experiments, left_out = gather(options.runs)
     for line in left_out:
         print(f"Left out: {line}", file=sys.stderr)
+    for experiment in experiments:
+        if experiment.apart:
+            print(f"{experiment.name} is an experiment of its own, {experiment.apart}", file=sys.stderr)
     content = page(experiments, title=options.title or _title(experiments), left_out=left_out, audio=options.audio)
     try:
         write_atomically(options.output, content)

@@ -12,6 +12,7 @@ from ser.evaluation.summary import Summary
 from ser.runs import Evaluation
 
 POINTS = 100  # of a curve; more cannot be told apart
+FEWEST = 20  # answers that a point of the curve is of, and at least a tenth: a score of fewer says nothing
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the table
 
 
@@ -74,7 +75,9 @@ def _reliability_plot(id: str, shown: dict[str, Reliability]) -> Plot:
 
 def _coverage_plot(id: str, summary: Summary) -> Plot:
     found = selective(summary.pooled.probabilities.numpy(), summary.pooled.targets.numpy())
-    chosen = np.unique(np.linspace(0, len(found.coverage) - 1, POINTS).round().astype(int))
+    answers = found.coverage * len(summary.pooled.files)
+    begin = int(np.argmax((answers > FEWEST - 0.5) & (found.coverage >= 0.1))) if answers[-1] >= FEWEST else 0
+    chosen = np.unique(np.linspace(begin, len(found.coverage) - 1, POINTS).round().astype(int))
     scores = {"WA": found.wa[chosen].tolist(), "UAR": found.uar[chosen].tolist()}
     rows = []
     for wanted in COVERAGES:
@@ -84,7 +87,7 @@ def _coverage_plot(id: str, summary: Summary) -> Plot:
     return Plot(
         id=id,
         description="Scores of the answers over coverage, the share of utterances that are answered, when the least "
-        "certain are refused; UAR is of the emotions that still occur.",
-        figure=coverage_figure(found.coverage[chosen].tolist(), scores),
+        f"certain are refused, from {FEWEST} answers on; UAR is of the emotions that still occur.",
+        figure=coverage_figure(found.coverage[chosen].tolist(), scores, 1 / len(summary.pooled.labels)),
         table=TextTable("Refusing the least certain", ["answered", "least confidence", "WA", "UAR"], rows),
     )

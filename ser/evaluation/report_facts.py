@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ser.evaluation.report_parts import sentence
-from ser.evaluation.summary import Summary
+from ser.evaluation.summary import Summary, in_a_line
 from ser.runs import SYNTHETIC, StoredRun
 
 FEW = 6  # folds that are named one by one
@@ -19,7 +19,7 @@ def facts(summary: Summary) -> list[Fact]:
         ("System", [_system(runs[0])]),
         ("Corpus", _corpus(protocol)),
         ("Emotions", _emotions(protocol)),
-        ("Protocol", [f"{_settings(protocol['protocol'])}, {_folds(summary)}.", *sides(runs)]),
+        ("Protocol", [f"{in_a_line(protocol['protocol'])}, {_folds(summary)}.", *sides(runs)]),
         ("Features", _features(protocol["front_end"])),
         ("Training", _training(runs)),
         ("Fingerprint", [_fingerprints(runs)]),
@@ -30,8 +30,12 @@ def facts(summary: Summary) -> list[Fact]:
 
 def sides(runs: Sequence[StoredRun]) -> list[str]:
     """Say who was trained on, chosen on and tested, and whether they were strangers to each other."""
-    train, val, test = (_side(runs, side) for side in ("train", "val", "test"))
+    train, val = (_side(runs, side) for side in ("train", "val"))
+    scored = _range(runs, lambda run: len(run.test.files)), _range(runs, lambda run: len(set(run.test.speakers)))
+    test = _utterances(*scored)
     protocol = runs[0].protocol
+    if not runs[0].trained_here:
+        return [f"Each run tested a checkpoint on {test}, and trained on nothing of this corpus's fold."]
     if protocol["test_is_validation"]:
         said = f"Each run trained on {train} and was tested on the same {test} that its checkpoint was chosen on."
     else:
@@ -47,12 +51,12 @@ def warnings(summary: Summary) -> list[str]:
     found = []
     if summary.synthetic:
         found.append(SYNTHETIC)
-    if not protocol["speaker_disjoint"]:
+    if not protocol["speaker_disjoint"] and summary.runs[0].trained_here:
         found.append(
             "The protocol shares speakers between training and test: these scores say nothing of people whom the "
             "network has never heard, and are usually far higher than for them."
         )
-    if protocol["test_is_validation"]:
+    if protocol["test_is_validation"] and summary.runs[0].trained_here:
         found.append(
             "The checkpoint was chosen on the utterances that it was tested on, as in the paper: the scores are of the "
             "luckiest epoch."
@@ -64,16 +68,12 @@ def warnings(summary: Summary) -> list[str]:
     if left_out := protocol["left_out"]:
         files = "file was" if len(left_out) == 1 else "files were"
         found.append(f"{len(left_out)} {files} left out, such as {left_out[0]['file']}.")
-    if any(not run.config for run in summary.runs):
-        found.append(
-            "No fit belongs to these scores: somebody's checkpoint was tested, so system and config are unknown."
-        )
     return [*found, *map(sentence, summary.notes)]
 
 
 def _system(run: StoredRun) -> str:
     if not run.config:
-        return "unknown"
+        return run.system if run.model else "unknown"
     size = run.metrics.get("fit", {}).get("trainable_parameters")
     parameters = f", {size:,} trainable parameters" if size else ""
     return f"{run.system} ({run.config['model']['net']['class_path']}){parameters}"
@@ -106,7 +106,11 @@ def _folds(summary: Summary) -> str:
 def _side(runs: Sequence[StoredRun], side: str) -> str:
     utterances = _range(runs, lambda run: run.protocol[side]["utterances"])
     speakers = _range(runs, lambda run: len(run.protocol[side]["speakers"]))
-    return f"{utterances} utterances of {speakers} speaker{'s' if speakers != '1' else ''}"
+    return _utterances(utterances, speakers)
+
+
+def _utterances(count: str, speakers: str) -> str:
+    return f"{count} utterances of {speakers} speaker{'s' if speakers != '1' else ''}"
 
 
 def _range(runs: Sequence[StoredRun], count: Callable[[StoredRun], int]) -> str:
@@ -116,7 +120,7 @@ def _range(runs: Sequence[StoredRun], count: Callable[[StoredRun], int]) -> str:
 
 def _features(front_end: Mapping[str, Any]) -> list[str]:
     before = ", ".join(f"{name}={value}" for name, value in front_end["preprocess"].items() if value is not None)
-    return [_settings(front_end["features"]), f"of recordings preprocessed with {before}"]
+    return [in_a_line(front_end["features"]), f"of recordings preprocessed with {before}"]
 
 
 def _training(runs: Sequence[StoredRun]) -> list[str]:
@@ -131,7 +135,7 @@ def _training(runs: Sequence[StoredRun]) -> list[str]:
     chosen = f"the epoch with the best {config['checkpoint']['monitor']}" if best else "the last epoch"
     return [
         f"{lasted} epochs of {seconds:.1f} s on {fits[0]['device']} ({fits[0]['precision']}); {chosen} was tested",
-        _settings(config["optimizer"], only=("lr", "momentum", "weight_decay", "alpha")),
+        in_a_line(config["optimizer"], only=("lr", "momentum", "weight_decay", "alpha")),
     ]
 
 
@@ -142,14 +146,6 @@ def _fingerprints(runs: Sequence[StoredRun]) -> str:
     if len(by_fold) > FEW:
         return "one for each fold, in the table of every run"
     return ", ".join(f"fold {fold}: {fingerprint}" for fold, fingerprint in by_fold.items())
-
-
-def _settings(described: Mapping[str, Any], only: Sequence[str] = ()) -> str:
-    """Write a class and its arguments in a line."""
-    name = described["class_path"].rpartition(".")[2]
-    arguments = described.get("init_args", {})
-    shown = [f"{key}={value}" for key, value in arguments.items() if value is not None and (not only or key in only)]
-    return f"{name} ({', '.join(shown)})" if shown else str(name)
 
 
 def _s(items: Sequence[object]) -> str:

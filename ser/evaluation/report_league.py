@@ -4,38 +4,66 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ser.errors import UserError
 from ser.evaluation.compare import SIGNIFICANT, Comparison, Contrast, compare
-from ser.evaluation.report_experiments import Experiment
+from ser.evaluation.experiments import Experiment
+from ser.evaluation.pairing import obstacle
 from ser.evaluation.report_parts import NAMES, Plot, TextTable, percent, point, remarks, sentence
-from ser.evaluation.report_plots import dots_figure
+from ser.evaluation.report_plots import Point, dots_figure
 from ser.evaluation.summary import Summary
 
 
 @dataclass(frozen=True)
 class League:
-    """All experiments, the best first.
+    """All experiments.
 
     Attributes:
         text: What can be said of them.
-        table: Their scores, and how far each is from the best.
+        tables: Scores of those that were measured on the same, the best first, and how far each is from the best; at
+            last those that stand alone.
         plot: UAR of each.
     """
 
     text: list[str]
-    table: TextTable
+    tables: list[TextTable]
     plot: Plot
 
 
 def league(id: str, experiments: Sequence[Experiment]) -> League:
-    """Rank experiments by the UAR of all their utterances, and hold each against the best where that is possible."""
-    try:
-        comparison = _against_the_best(experiments)
-    except UserError as error:  # not measured on the same
-        ranked = sorted(experiments, key=lambda experiment: -experiment.summary.scores["uar"].pooled)
-        text = ["No significance is given, because a difference may come from what was measured.", str(error)]
-        return _league(id, {experiment.name: experiment.summary for experiment in ranked}, {}, text, [])
-    return _league(id, comparison.summaries, comparison.contrasts, [_verdict(comparison)], _explained(comparison))
+    """Rank experiments by the UAR of all their utterances, each among those that were measured on the same."""
+    classes = _comparable(experiments)
+    comparisons = [_against_the_best(those) for those in classes if len(those) > 1]
+    single = {those[0].name: those[0].summary for those in classes if len(those) == 1}
+    ranked = {name: summary for comparison in comparisons for name, summary in comparison.summaries.items()}
+    main = classes[0][0]
+    text = [_verdict(comparison) for comparison in comparisons]
+    if not comparisons:
+        text.append("No two were measured on the same, so none is ranked: what was measured may make a difference.")
+    alone = TextTable(
+        "Not ranked, since measured on something else" if comparisons else "Not ranked",
+        ["experiment", "corpus", "protocol", "folds", "runs", *NAMES.values(), f"beside {main.name}"],
+        [
+            [name, s.corpus, s.protocol, str(len(s.folds)), str(len(s.runs)), *_scores(s), why]
+            for name, s in single.items()
+            for why in [sentence(obstacle(main.summary.runs, s.runs) or "–")]
+        ],
+        words=3,
+        notes=remarks([summary.scores["uar"].interval for summary in single.values()]),
+    )
+    tables = [*(_ranking(comparison) for comparison in comparisons), *([alone] if single else [])]
+    return League(text, tables, _plot(id, ranked, single))
+
+
+def _comparable(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
+    """Divide experiments into those that were measured on the same; those with the most rivals and folds first."""
+    classes: list[list[Experiment]] = []
+    for experiment in experiments:
+        runs = experiment.summary.runs
+        rivals = next((those for those in classes if not obstacle(those[0].summary.runs, runs)), None)
+        if rivals is None:
+            classes.append([experiment])
+        else:
+            rivals.append(experiment)
+    return sorted(classes, key=lambda those: (-len(those), -len(those[0].summary.folds)))
 
 
 def _against_the_best(experiments: Sequence[Experiment]) -> Comparison:
@@ -45,40 +73,50 @@ def _against_the_best(experiments: Sequence[Experiment]) -> Comparison:
     return compare({name: runs[name] for name in sorted(shared, key=lambda name: -shared[name].scores["uar"].pooled)})
 
 
-def _league(
-    id: str, summaries: Mapping[str, Summary], contrasts: Mapping[str, Contrast], text: list[str], notes: list[str]
-) -> League:
-    what = [[summary.corpus, summary.protocol] for summary in summaries.values()]
-    differ = any(facts != what[0] for facts in what)
-    header = ["experiment", *(["corpus", "protocol"] if differ else []), "runs", *NAMES.values()]
-    header += ["UAR less the best's", "p", "McNemar p"] if contrasts else []
-    rows = []
-    for (name, summary), facts in zip(summaries.items(), what, strict=True):
-        row = [name, *(facts if differ else []), str(len(summary.runs))]
-        row += [percent(score.pooled) for score in summary.scores.values()]
-        if contrasts:
-            row += _cells(contrasts[name]) if name in contrasts else ["the best", "", ""]
-        rows.append(row)
-    uars = {name: summary.scores["uar"] for name, summary in summaries.items()}
-    intervals = [score.interval for score in uars.values()]
-    bounds = [[name, percent(score.pooled), str(score.interval)] for name, score in uars.items()]
-    differences = [contrast.difference.interval for contrast in contrasts.values()]
-    level = percent(intervals[0].level, 0)
-    plot = Plot(
-        id=id,
-        description=f"UAR of all utterances of each experiment with its {level} interval for other speakers, the best "
-        "first.",
-        figure=dots_figure(list(uars), {"UAR": [point(s.pooled, s.interval) for s in uars.values()]}, "UAR"),
-        table=TextTable("UAR", ["experiment", "UAR", "interval"], bounds),
-    )
-    table = TextTable(
-        "All utterances of each experiment, the best first",
-        header,
+def _ranking(comparison: Comparison) -> TextTable:
+    contrasts = comparison.contrasts
+    rows = [
+        [name, str(len(summary.runs)), *_scores(summary)]
+        + (_cells(contrasts[name]) if name in contrasts else ["the best", "", ""])
+        for name, summary in comparison.summaries.items()
+    ]
+    first = next(iter(comparison.summaries.values()))
+    marked = [summary.scores["uar"].interval for summary in comparison.summaries.values()]
+    marked += [contrast.difference.interval for contrast in contrasts.values()]
+    return TextTable(
+        f"All utterances of each experiment on {first.corpus}, {first.protocol}, the best first",
+        ["experiment", "runs", *NAMES.values(), "UAR less the best's", "p", "McNemar p"],
         rows,
-        words=3 if differ else 1,
-        notes=[*notes, *remarks([*intervals, *differences])],
+        notes=[*_explained(comparison), *remarks(marked)],
     )
-    return League(text, table, plot)
+
+
+def _scores(summary: Summary) -> list[str]:
+    return [percent(score.pooled) for score in summary.scores.values()]
+
+
+def _plot(id: str, ranked: Mapping[str, Summary], single: Mapping[str, Summary]) -> Plot:
+    both = {**ranked, **single}
+    uars = {name: summary.scores["uar"] for name, summary in both.items()}
+    marks = {name: point(score.pooled, score.interval) for name, score in uars.items()}
+    series = {
+        said: [marks[name] if name in those else Point(None) for name in both]
+        for said, those in (("ranked", ranked), ("measured on something else", single))
+        if those
+    }
+    chances = {1 / len(summary.pooled.labels) for summary in both.values()}
+    level = percent(next(iter(uars.values())).interval.level, 0)
+    return Plot(
+        id=id,
+        description=f"UAR of all utterances of each experiment with its {level} interval for other speakers"
+        + (", the best of those that were measured on the same first." if ranked else "."),
+        figure=dots_figure(list(both), series, "UAR", chance=chances.pop() if len(chances) == 1 else None),
+        table=TextTable(
+            "UAR",
+            ["experiment", "UAR", "interval"],
+            [[name, percent(score.pooled), str(score.interval)] for name, score in uars.items()],
+        ),
+    )
 
 
 def _verdict(comparison: Comparison) -> str:

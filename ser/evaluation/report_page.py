@@ -9,12 +9,12 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from ser import __version__
+from ser.evaluation.experiments import Experiment
 from ser.evaluation.report_calibration import calibration
-from ser.evaluation.report_experiments import Experiment
 from ser.evaluation.report_facts import facts, warnings
 from ser.evaluation.report_league import league
 from ser.evaluation.report_mistakes import Players, confident_mistakes
-from ser.evaluation.report_parts import percent
+from ser.evaluation.report_parts import percent, sentence
 from ser.evaluation.report_published import beside_the_paper
 from ser.evaluation.report_scores import curves_plot, matrix, recalls_plot, runs_table, scores_table
 from ser.evaluation.report_speakers import speakers_plot
@@ -64,7 +64,7 @@ def _experiment(id: str, experiment: Experiment, players: Players | None) -> dic
     return {
         "id": id,
         "name": experiment.name,
-        "warnings": warnings(summary),
+        "warnings": [*([sentence(experiment.apart)] if experiment.apart else []), *warnings(summary)],
         "scores": scores_table(summary),
         "folds": runs_table(summary.runs) if len(summary.runs) > 1 else None,
         "facts": facts(summary),

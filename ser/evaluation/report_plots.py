@@ -1,6 +1,6 @@
 """The report's plots, as plotly figures: readable in black and white, and by the colour-blind.
 
-Series differ by dash and marker, not by colour alone; the scale of a matrix, cividis, grows in darkness with the value.
+Series differ by dash and marker, not by colour alone; a matrix is of one hue, which grows in darkness with the value.
 Names come from files and folders: what plotly would read in them as markup is escaped.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.colors import convert_to_RGB_255, find_intermediate_color, label_rgb, sample_colorscale, sequential
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 INK = "#1a1a1a"
@@ -25,22 +25,11 @@ STYLES = (
 )
 ROW_PX = 30  # height of a row of a dot plot
 CELL_PX = 56  # height of a row of a matrix
+MARKED = 20  # points of a curve at most that are marked one by one
 LONG = 16  # characters of a name that stands above its row rather than beside it
 
 
-def _scale() -> list[list[Any]]:
-    """Return cividis, which grows in darkness alike for all eyes, its bright end fading to the white of paper."""
-    shares = [i / 10 for i in range(11)]
-    colors = sample_colorscale(sequential.Cividis[::-1], shares, colortype="tuple")
-    white = (1.0, 1.0, 1.0)
-    faded = (
-        find_intermediate_color(white, color, min(4 * share, 1.0), colortype="tuple")
-        for share, color in zip(shares, colors, strict=True)
-    )
-    return [[share, label_rgb(convert_to_RGB_255(color))] for share, color in zip(shares, faded, strict=True)]
-
-
-SCALE = _scale()
+SCALE = [[0.0, "#ffffff"], [0.5, "#6baed6"], [1.0, "#08306b"]]
 
 Cells = Sequence[Sequence[tuple[float | None, str]]]  # of a matrix: share of the row (None if it is empty), and text
 
@@ -115,13 +104,16 @@ def _legible(share: float) -> str:
     return INK if luminance > 0.179 else "white"  # where both contrasts of WCAG are equal
 
 
-def dots_figure(rows: Sequence[str], series: Mapping[str, Sequence[Point]], axis: str) -> go.Figure:
+def dots_figure(
+    rows: Sequence[str], series: Mapping[str, Sequence[Point]], axis: str, chance: float | None = None
+) -> go.Figure:
     """Draw a row of dots with intervals for every name.
 
     Args:
         rows: N names, the first on top.
         series: N points of each series.
         axis: What the values are.
+        chance: What guessing reaches, if it is to be shown.
     """
     figure = go.Figure()
     names = [plain(row) for row in rows]
@@ -150,6 +142,10 @@ def dots_figure(rows: Sequence[str], series: Mapping[str, Sequence[Point]], axis
     figure.update_xaxes(title=axis, tickformat=".0%", range=[-0.02, 1.02], dtick=0.2, showgrid=False, **AXIS)
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6])
     figure.update_layout(showlegend=len(series) > 1)
+    if chance is not None:
+        figure.add_vline(
+            x=chance, annotation={"yanchor": "top", "textangle": -90, "xanchor": "right"}, **_chance(chance)
+        )
     inside = max(map(len, rows)) > LONG
     if inside:
         figure.update_yaxes(showticklabels=False)
@@ -159,24 +155,28 @@ def dots_figure(rows: Sequence[str], series: Mapping[str, Sequence[Point]], axis
     return _finished(figure, height=110 + (ROW_PX + 16 * inside) * max(len(rows), 2))
 
 
-def curves_figure(histories: Mapping[str, Sequence[Mapping[str, float | None]]], best: Mapping[str, int]) -> go.Figure:
+def curves_figure(
+    histories: Mapping[str, Sequence[Mapping[str, float | None]]], best: Mapping[str, int], chance: float
+) -> go.Figure:
     """Draw loss and UAR over the epochs of every run, training dotted and validation solid.
 
     Args:
         histories: A row per epoch of each run.
         best: The epoch that validation chose, for the runs where that is known.
+        chance: The UAR that guessing reaches.
     """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for run, history in histories.items():
-        epochs = [row["epoch"] for row in history]
         for place, score in enumerate(("uar", "loss"), start=1):
             for number, side in enumerate(("val", "train")):
                 color, dash = (STYLES[0][0], "solid") if number == 0 else (STYLES[1][0], "dot")
                 name = "validation" if side == "val" else "training"
+                measured = [row for row in history if row.get(f"{side}/{score}") is not None]  # not in every epoch
                 figure.add_scatter(
-                    x=epochs,
-                    y=[row.get(f"{side}/{score}") for row in history],
-                    mode="lines",
+                    x=[row["epoch"] for row in measured],
+                    y=[row[f"{side}/{score}"] for row in measured],
+                    mode="lines+markers" if len(measured) <= MARKED else "lines",
+                    marker={"size": 5},
                     name=name,
                     legendgroup=name,
                     showlegend=False,
@@ -203,11 +203,12 @@ def curves_figure(histories: Mapping[str, Sequence[Mapping[str, float | None]]],
     for trace in figure.data:  # one entry each, however many runs
         trace.showlegend = trace.name not in named
         named.add(trace.name)
+    figure.add_hline(y=chance, row=1, col=1, **_chance(chance))
     figure.update_yaxes(title="UAR", tickformat=".0%", range=[0, 1.02], row=1, col=1)
     figure.update_yaxes(title="loss", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title="epoch", row=2, col=1)
-    most = max(len(history) for history in histories.values())
-    figure.update_xaxes(showgrid=False, dtick=math.ceil(most / 8), **AXIS)
+    most = max(row["epoch"] or 0 for history in histories.values() for row in history)
+    figure.update_xaxes(showgrid=False, dtick=math.ceil((most + 1) / 8), **AXIS)
     return _finished(figure, height=480)
 
 
@@ -238,12 +239,13 @@ def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]])
     return _finished(figure, height=380)
 
 
-def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[float]]) -> go.Figure:
+def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[float]], chance: float) -> go.Figure:
     """Draw scores over coverage: what remains when the least certain utterances are refused.
 
     Args:
         coverage: M shares of utterances that are answered.
         scores: M of each score.
+        chance: The UAR that guessing reaches.
     """
     figure = go.Figure()
     for number, (name, values) in enumerate(scores.items()):
@@ -257,6 +259,7 @@ def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[flo
             hovertemplate=f"{plain(name)} %{{y:.1%}} of the %{{x:.0%}} that are answered<extra></extra>",
         )
     figure.update_xaxes(title="coverage", tickformat=".0%", range=[0, 1.02], showgrid=False, **AXIS)
+    figure.add_hline(y=chance, **_chance(chance))
     figure.update_yaxes(title="score of the answers", tickformat=".0%", range=[0, 1.02])
     return _finished(figure, height=380)
 
@@ -264,6 +267,16 @@ def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[flo
 def plain(text: str) -> str:
     """Return text that plotly shows as it is."""
     return html.escape(text, quote=False)
+
+
+def _chance(value: float) -> dict[str, Any]:
+    """Return how a line is drawn that shows what guessing reaches."""
+    return {
+        "line": {"color": INK, "dash": "dash", "width": 1},
+        "annotation_text": f"chance {value:.0%}",
+        "annotation_font_size": 11,
+        "layer": "below",
+    }
 
 
 def _length(low: float | None, high: float | None) -> float:

@@ -1,6 +1,6 @@
 """The report's scores, matrices, recalls and curves, out of a summary and its runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ser.evaluation.report_parts import NAMES, Plot, TextTable, matrix_plot, percent, point, remarks
 from ser.evaluation.report_plots import curves_figure, dots_figure
@@ -70,7 +70,12 @@ def recalls_plot(id: str, summary: Summary) -> Plot:
     return Plot(
         id=id,
         description=said,
-        figure=dots_figure(list(recalls), {"recall": [point(r.value, r.interval) for r in recalls.values()]}, "recall"),
+        figure=dots_figure(
+            list(recalls),
+            {"recall": [point(r.value, r.interval) for r in recalls.values()]},
+            "recall",
+            chance=1 / len(recalls),
+        ),
         table=TextTable("Recall", ["emotion", "recall", "interval", "times tested"], rows, notes=remarks(marked)),
     )
 
@@ -85,7 +90,7 @@ def curves_plot(id: str, runs: Sequence[StoredRun]) -> Plot | None:
     for name, run in trained.items():
         chosen = next((row for row in run.history if row["epoch"] == best.get(name)), run.history[-1])
         scores = (percent(chosen.get(side)) for side in ("val/uar", "train/uar"))
-        losses = (_loss(run.history[-1].get(side)) for side in ("val/loss", "train/loss"))
+        losses = (_loss(_last(run.history, side)) for side in ("val/loss", "train/loss"))
         rows.append([name, str(len(run.history)), str(best.get(name, "–")), *scores, *losses])
     header = ["run", "epochs", "best epoch", "validation UAR then", "training UAR then"]
     described = (
@@ -94,7 +99,7 @@ def curves_plot(id: str, runs: Sequence[StoredRun]) -> Plot | None:
     return Plot(
         id=id,
         description=f"{described}was best on validation.",
-        figure=curves_figure({name: run.history for name, run in trained.items()}, best),
+        figure=curves_figure({name: run.history for name, run in trained.items()}, best, 1 / len(runs[0].test.labels)),
         table=TextTable("Learning curves", [*header, "last validation loss", "last training loss"], rows),
         choices=[("", "all runs"), *((name, name) for name in trained)] if len(trained) > 1 else (),
     )
@@ -102,6 +107,11 @@ def curves_plot(id: str, runs: Sequence[StoredRun]) -> Plot | None:
 
 def _points(deviation: float) -> str:
     return f"{100 * deviation:.1f}"
+
+
+def _last(history: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    """Return the latest value that was measured: validation may come in some epochs only."""
+    return next((row[name] for row in reversed(history) if row.get(name) is not None), None)
 
 
 def _loss(value: float | None) -> str:

@@ -30,7 +30,7 @@ def speakers_plot(id: str, summary: Summary) -> tuple[Plot, list[str]]:
         id=id,
         description=f"UAR of every speaker, the worst recognised first, with its {level} interval for other utterances "
         "of the same speaker.",
-        figure=dots_figure([group.name for group in speakers.groups], series, "UAR"),
+        figure=dots_figure([group.name for group in speakers.groups], series, "UAR", 1 / len(summary.pooled.labels)),
         table=TextTable("UAR of every speaker", ["speaker", "gender", "utterances", "UAR", "interval"], rows, words=2),
     )
     genders_too = _genders(by_gender(names, confusions, genders, seeds))

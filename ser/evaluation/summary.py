@@ -5,7 +5,7 @@ speakers differ in how often they show an emotion, by 2 to 3 points of UAR. Pape
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,9 +16,11 @@ import torch
 from ser.errors import UserError
 from ser.evaluation.scores import Counts, FloatArray, macro_f1, recalls, speaker_confusions, uar, wa
 from ser.evaluation.statistics import Interval, mean_and_std, recall_interval, score_interval, wilson
+from ser.result_settings import FOLD_AND_SEED, Changed, differences
 from ser.runs import Evaluation, StoredRun
 
 SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
+FEW = 10  # names of a kind that a note holds
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Part:
         number: Of the fold, or the seed; None where the seed is not known.
         tests: What the fold tests, in a word; empty for a seed.
         utterances: Tested by a fold in each run, or by all runs of a seed.
+        lacks: Emotions that its test does not hold: its UAR and macro-F1 are of the others.
         epochs: Mean number of epochs of its runs; NaN where that is not known.
         means: Mean of each score over its runs: a fold's over the seeds, a seed's over the folds.
         deviations: Standard deviation of each score over its runs; NaN for a single one.
@@ -38,6 +41,7 @@ class Part:
     number: int | None
     tests: str
     utterances: int
+    lacks: Sequence[str]
     epochs: float
     means: Mapping[str, float]
     deviations: Mapping[str, float]
@@ -123,6 +127,7 @@ class Summary:
             "runs": [
                 {"run": run.path.name, "fold": run.fold, "seed": run.seed, "fingerprint": run.fingerprint}
                 | {name: run.test.scores()[name] for name in SCORES}
+                | ({"model": run.model} if run.model else {})
                 for run in self.runs
             ],
             "notes": list(self.notes),
@@ -166,24 +171,59 @@ def summarise(runs: Sequence[StoredRun], level: float = 0.95) -> Summary:
         recalls={label: _recall(position, speakers, level) for position, label in enumerate(pooled.labels)},
         pooled=pooled,
         own_speakers=_own_speakers(runs, level),
-        notes=_notes(runs),
+        notes=_notes(runs, folds),
     )
 
 
-def _refuse_mixture(runs: Sequence[StoredRun]) -> None:
-    def facts(run: StoredRun) -> dict[str, Any]:
-        named = {name: run.protocol[name] for name in ("corpus", "labels", "merge", "protocol")}
-        return {"system": run.system, **named}
+def differing(one: StoredRun, other: StoredRun) -> list[Changed]:
+    """Compare two runs in what decides their numbers, but for fold and seed: what differs must not be averaged."""
+    ours, theirs = (_facts(run) for run in (one, other))
+    found = [Changed(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]]
+    known = {change.name for change in found}
+    return found + [
+        change
+        for change in differences(other.config, one.config, FOLD_AND_SEED)
+        if change.name.removeprefix("data.") not in known
+    ]
 
-    first = facts(runs[0])
+
+def in_words(changes: Sequence[Changed]) -> str:
+    """Say how two runs differ, for the middle of a sentence."""
+    said = [f"{change.name} ({change.then} / {change.now})" for change in changes[:FEW]]
+    return ", ".join(said) + (f" and {len(changes) - FEW} more settings" if len(changes) > FEW else "")
+
+
+def _facts(run: StoredRun) -> dict[str, Any]:
+    protocol = run.protocol
+    found = {emotion: pair[0] for emotion, pair in protocol.get("found_and_published", {}).items()}
+    return {
+        "system": run.system,
+        "corpus": protocol["corpus"],
+        "speakers": sorted(protocol["genders"]),
+        "utterances": found,
+        "labels": protocol["labels"],
+        "merge": protocol["merge"],
+        "protocol": in_a_line(protocol["protocol"]),
+        "checkpoint": run.model.get("sha256", "its own" if run.fitted else "not known"),
+    }
+
+
+def in_a_line(described: Mapping[str, Any], only: Sequence[str] = ()) -> str:
+    """Write a class and its arguments in a line."""
+    name = described["class_path"].rpartition(".")[2]
+    arguments = described.get("init_args", {})
+    shown = [f"{key}={value}" for key, value in arguments.items() if value is not None and (not only or key in only)]
+    return f"{name} ({', '.join(shown)})" if shown else str(name)
+
+
+def _refuse_mixture(runs: Sequence[StoredRun]) -> None:
     seen: dict[tuple[int, int | None], StoredRun] = {}
     for run in runs:
-        for name, value in facts(run).items():
-            if value != first[name]:
-                raise UserError(
-                    f"{runs[0].path} and {run.path} are no results of one experiment: {name} is {first[name]} there "
-                    f"and {value} here. Give runs that differ in fold and seed only."
-                )
+        if changes := differing(runs[0], run):
+            raise UserError(
+                f"{runs[0].path} and {run.path} are no results of one experiment: they differ in {in_words(changes)}. "
+                "Give runs that differ in fold and seed only."
+            )
         twin = seen.setdefault((run.fold, run.seed), run)
         if twin is not run:
             raise UserError(
@@ -216,6 +256,7 @@ def _part(number: int | None, runs: Sequence[StoredRun], *, is_fold: bool) -> Pa
         number=number,
         tests=str(runs[0].protocol["tests"]) if is_fold else "",
         utterances=len(runs[0].test.files) if is_fold else sum(len(run.test.files) for run in runs),
+        lacks=[label for label, row in zip(runs[0].test.labels, np.asarray(confusion), strict=True) if not row.any()],
         epochs=float(np.mean(epochs)) if epochs else math.nan,
         means={name: mean for name, (mean, _) in spread.items()},
         deviations={name: deviation for name, (_, deviation) in spread.items()},
@@ -256,19 +297,21 @@ def _own_speakers(runs: Sequence[StoredRun], level: float) -> dict[str, Interval
     }
 
 
-def _notes(runs: Sequence[StoredRun]) -> list[str]:
-    """Return what the folds' protocols note, once each, and what is missing."""
-    folds = list(dict.fromkeys(run.fold for run in runs))
+def _notes(runs: Sequence[StoredRun], parts: Sequence[Part]) -> list[str]:
+    """Return where what was tested comes from, what the folds' protocols note, once each, and what is missing."""
+    folds = [part.number for part in parts]
     seeds = list(dict.fromkeys(run.seed for run in runs))
     noted: dict[str, list[int]] = {}
     for run in runs:
         for note in run.protocol["notes"]:
             if run.fold not in noted.setdefault(note, []):
                 noted[note].append(run.fold)
-    notes = [
+    notes = _provenance(runs)
+    notes += [
         note if len(where) == len(folds) else f"{note} (fold {', '.join(map(str, where))})"
         for note, where in noted.items()
     ]
+    notes += [*_parts_only(runs), *_emotions_missing(parts)]
     tested = {speaker for run in runs for speaker in run.test.speakers}
     everyone = set(runs[0].protocol["genders"])
     if tested != everyone:
@@ -280,9 +323,53 @@ def _notes(runs: Sequence[StoredRun]) -> list[str]:
     return notes
 
 
-def _few(names: set[str]) -> str:
-    shown = sorted(names)[:10]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+def _provenance(runs: Sequence[StoredRun]) -> list[str]:
+    """Say which checkpoint was tested and on what it was trained; nothing of runs that trained it themselves."""
+    run = runs[0]
+    if run.fitted:
+        return []
+    if not run.model:
+        return ["a checkpoint was tested that no fit here trained; which, and trained on what, is not known"]
+    fits = [
+        f"{fit['corpus']}{' (synthetic speech)' * bool(fit.get('synthetic'))} fold {fit['fold']} "
+        f"(speakers {_few(fit['speakers']['train'])}; chosen on {_few(fit['speakers']['val'])})"
+        for fit in run.model.get("trained_on") or []
+    ]
+    tested = _few(speaker for run in runs for speaker in run.test.speakers)
+    return [
+        f"trained on {', then on '.join(fits) or 'what is not known'}, tested on {run.protocol['corpus']} "
+        f"(speakers {tested}): checkpoint {run.model['checkpoint']}, SHA-256 {str(run.model['sha256'])[:12]}, "
+        f"system {run.system}"
+    ]
+
+
+def _parts_only(runs: Sequence[StoredRun]) -> Iterator[str]:
+    """Say what of a split was not used."""
+    for run in runs:
+        there = run.protocol.get("test", {}).get("utterances", 0)
+        if len(run.test.files) < there:
+            yield f"only a part of a test was scored: {len(run.test.files)} of {there} utterances in {run.path.name}"
+    trainer = runs[0].config.get("trainer", {})
+    for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
+        limit = trainer.get(name)
+        if limit and not (isinstance(limit, float) and limit == 1.0):  # 1 is one batch, 1.0 all of them
+            yield f"not all of a split was used in training: {name} is {limit}"
+
+
+def _emotions_missing(folds: Sequence[Part]) -> Iterator[str]:
+    """Say which tests do not hold all emotions."""
+    lacking = [f"fold {fold.number} ({fold.tests}) lacks {', '.join(fold.lacks)}" for fold in folds if fold.lacks]
+    if lacking:
+        more = f"; {len(lacking) - FEW} more folds lack some" if len(lacking) > FEW else ""
+        unlike = any(fold.lacks != folds[0].lacks for fold in folds)
+        mean = ": the mean over folds is of unlike scores, the pooled score is not" if unlike else ""
+        said = f"not every test holds all emotions: {'; '.join(lacking[:FEW])}{more}"
+        yield f"{said}. Their UAR and macro-F1 are over fewer emotions{mean}"
+
+
+def _few(names: Iterable[str]) -> str:
+    every = sorted(set(names))
+    return ", ".join(every[:FEW]) + (f" and {len(every) - FEW} more" if len(every) > FEW else "")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,26 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ser.evaluation.summary import SCORES, Summary
 from ser.runs import SYNTHETIC
 
+WIDEST = 1000  # columns of a terminal, to measure what a table would take
 COLUMNS = {"uar": "UAR %", "wa": "WA %", "macro_f1": "macro-F1 %"}
+
+
+def plain_console() -> Console:
+    """Return a terminal that shows names as they are: [/01] and :smile: are such."""
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 def print_summary(summary: Summary) -> None:
     """Print a summary."""
-    console = Console()
+    console = plain_console()
     console.print(_scores(summary))
-    console.print(_recalls(summary))
+    for table in _recalls(summary, console):
+        console.print(table)
     print("Rows are the truth, columns what was recognised. Intervals are for other speakers of the same kind.")
     for name, interval in summary.own_speakers.items():
         where = "for the speakers of this fold, utterances taken as independent"
@@ -36,32 +42,45 @@ def print_summary(summary: Summary) -> None:
 
 
 def _scores(summary: Summary) -> Table:
-    seeds = ["?" if seed.number is None else str(seed.number) for seed in summary.seeds]
-    title = f"{summary.system} on {summary.corpus}, {summary.protocol}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+    seeds = [str(seed.number) for seed in summary.seeds if seed.number is not None]
+    title = f"{summary.system} on {summary.corpus}, {summary.protocol}"
+    title += f", seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else ""
     table = _table(title, ["fold", "tests"], ["n", *COLUMNS.values(), "epochs"])
     for fold in summary.folds:
         row = [percent(fold.means[name], fold.deviations[name]) for name in SCORES]
         epochs = "" if math.isnan(fold.epochs) else f"{fold.epochs:.0f}"
-        table.add_row(str(fold.number), escape(fold.tests), str(fold.utterances), *row, epochs)
+        table.add_row(str(fold.number), fold.tests, str(fold.utterances), *row, epochs)
     table.add_section()
     scores = [summary.scores[name] for name in SCORES]
     if len(summary.folds) > 1:
         table.add_row("", "mean ± std", "", *(percent(s.mean, s.fold_deviation) for s in scores))
-    if len(seeds) > 1:
+    if len(summary.seeds) > 1:
         table.add_row("", "± over seeds", "", *(f"± {100 * score.seed_deviation:.1f}" for score in scores))
     table.add_row("", "pooled", str(len(summary.pooled.files)), *(percent(score.pooled) for score in scores))
-    table.add_row("", _interval(summary), "", *(escape(str(score.interval)) for score in scores))
+    table.add_row("", _interval(summary), "", *(str(score.interval) for score in scores))
     return table
 
 
-def _recalls(summary: Summary) -> Table:
+def _recalls(summary: Summary, console: Console) -> list[Table]:
+    """Return matrix and recalls in one table: of short names, or in two tables, where the terminal is too narrow."""
     labels = summary.pooled.labels
     seeds = len(summary.seeds)
     title = "All utterances" + (f", {seeds} seeds added up" if seeds > 1 else "")
-    table = _table(title, [""], [*labels, "recall %", _interval(summary)])
-    for label, row in zip(labels, summary.pooled.confusion.tolist(), strict=True):
-        recall = summary.recalls[label]
-        table.add_row(escape(label), *map(str, row), percent(recall.value), escape(str(recall.interval)))
+    counts = [list(map(str, row)) for row in summary.pooled.confusion.tolist()]
+    recalls = [[percent(recall.value), str(recall.interval)] for recall in summary.recalls.values()]
+    both = [row + recall for row, recall in zip(counts, recalls, strict=True)]
+    beside = ["recall %", _interval(summary)]
+    for columns in (labels, short(labels)):
+        table = _filled(_table(title, [""], [*columns, *beside]), labels, both)
+        if console.measure(table, options=console.options.update(max_width=WIDEST)).maximum <= console.width:
+            return [table]
+    matrix = _filled(_table(title, [""], short(labels)), labels, counts)
+    return [matrix, _filled(_table("Recalls", [""], beside), labels, recalls)]
+
+
+def _filled(table: Table, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    for name, row in zip(names, rows, strict=True):
+        table.add_row(name, *row)
     return table
 
 
@@ -76,8 +95,18 @@ def percent(value: float, deviation: float = math.nan) -> str:
     return f"{100 * value:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
 
 
+def short(labels: Sequence[str]) -> list[str]:
+    """Return the first letters of each label, as few as tell them apart but three at least."""
+    for length in range(3, max(map(len, labels), default=0)):
+        if len({label[:length] for label in labels}) == len(labels):
+            return [label[:length] for label in labels]
+    return list(labels)
+
+
 def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(*words, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in words:
+        table.add_column(column, overflow="fold")  # a long name goes on in the next line; a number never does
     for column in numbers:
-        table.add_column(escape(column), justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table

@@ -44,6 +44,8 @@ def run_writer(root: Path) -> Callable[..., Path]:
         skill: float = 2.0,
         lr: float = 1e-3,
         fingerprint: str = "",
+        sampling: str = "shuffle",
+        limit_train_batches: float | None = None,
         **protocol: object,
     ) -> Path:
         speakers = list(genders)
@@ -83,8 +85,8 @@ def run_writer(root: Path) -> Callable[..., Path]:
             "run": {"system": system},
             "model": {"net": {"class_path": "ser.models.CoRNN"}},
             "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": lr}},
-            "data": {"class_path": "ser.corpora.Table", "init_args": {"fold": fold}},
-            "trainer": {"max_epochs": 3},
+            "data": {"class_path": "ser.corpora.Table", "init_args": {"fold": fold, "sampling": sampling}},
+            "trainer": {"max_epochs": 3, "limit_train_batches": limit_train_batches},
             "checkpoint": {"monitor": "val/uar"},
             "test_checkpoint": "best",
         }

@@ -1,6 +1,7 @@
 """``ser compare`` on run folders that are written here as a fit writes them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,83 @@ def test_a_run_that_is_in_both_is_refused(write):
         compared("one", "one/fold0-seed1")
 
 
+def test_folds_of_other_settings_are_never_one_row(write):
+    write("one", folds=range(2))
+    write("one", folds=[2, 3], lr=0.5)
+    write("other", folds=range(4))
+    with pytest.raises(UserError, match=r"differ in optimizer.lr \(0.001 / 0.5\)"):
+        compared("one", "other")
+
+
+def test_what_cannot_be_compared_does_not_keep_the_others_from_it(write):
+    for name, skill in {"one": GOOD, "two": 1.0, "three": BAD}.items():
+        write(name, skill=skill)
+    write("stray", folds=[0])
+    comparison = compared("one", "two", "stray", "three")
+    assert comparison.contrasts == compared("one", "two", "three").contrasts
+    (note,) = [note for note in comparison.notes if "stray" in note]
+    assert note.startswith("stray is left out: it and one were not measured on the same, their folds differ")
+
+
 # -- the verb --
+
+
+def test_a_folder_of_two_settings_is_two_experiments(write, capsys):
+    write("mixed", folds=range(9))
+    write("mixed", folds=[0], name="fold0-seed1-2", lr=0.5)
+    write("other", folds=range(9), skill=GOOD)
+    assert main(["compare", "runs/mixed", "runs/other", "--format", "json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [(e["name"], len(e["runs"])) for e in printed["experiments"]] == [
+        ("mixed: fold0-seed1 and 8 more", 9),
+        ("other", 9),
+    ]
+    assert any("fold0-seed1-2 stands apart from fold0-seed1: optimizer.lr (0.001 / 0.5)" in n for n in printed["notes"])
+    assert any("mixed: fold0-seed1-2 is left out: it and" in note for note in printed["notes"])
+
+
+def test_folds_of_other_settings_are_refused_naming_the_settings(write, capsys):
+    write("mixed", folds=[0])
+    write("mixed", folds=[1], lr=0.5)
+    write("other", folds=[0, 1])
+    assert main(["compare", "runs/mixed", "runs/other"]) == 2
+    assert "optimizer.lr (0.001 / 0.5)" in capsys.readouterr().err
+
+
+def test_of_two_runs_alike_the_newer_counts_and_the_other_is_named(write, capsys):
+    write("one", folds=range(9))
+    write("one", folds=[0], name="fold0-seed1-2")
+    os.utime(RUNS / "one/fold0-seed1/predictions.csv", (1, 1))
+    write("other", folds=range(9), skill=GOOD)
+    assert main(["compare", "runs/one", "runs/other"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "runs/one/fold0-seed1 is of the same settings, fold and seed as fold0-seed1-2, which is newer" in printed
+
+
+def test_what_is_no_finished_fit_is_named(write, capsys):
+    write("one", folds=range(2))
+    write("one", folds=[0], name="test-fold0-seed1")
+    for name in ("history.csv", "validation.csv"):
+        (RUNS / "one/test-fold0-seed1" / name).unlink()
+    write("other", folds=range(2))
+    assert main(["compare", "runs/one", "runs/other", "--format", "json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("one/test-fold0-seed1 is left out: it is a test of a checkpoint" in note for note in notes)
+
+
+def test_names_are_printed_as_they_are_in_80_columns(write, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["[x]:smile:", "a_very_long_name_of_an_experiment_with_everything"]
+    for name in names:
+        write(name)
+    assert main(["compare", *(f"runs/{name}" for name in names)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: next(i for i, line in enumerate(lines) if line.startswith("All folds"))]
+    assert max(map(len, table)) <= 80
+    assert any(line.startswith("[x]:smile:") for line in table)
+    assert "…" not in "".join(table)
+    assert all(line.count("[") == line.count("]") for line in table)  # no interval is broken
+
 
 BAD_INPUT = {
     "none": ([], "needs two runs or experiments; there is none"),

@@ -2,21 +2,26 @@
 tested in test_report_browser.py."""
 
 import base64
+import colorsys
 import csv
 import html
 import io
+import itertools
 import json
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from plotly.colors import sample_colorscale
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from ser.cli import main
 from ser.evaluation.report_facts import warnings
 from ser.evaluation.report_mistakes import Players, confident_mistakes
+from ser.evaluation.report_plots import SCALE
 from ser.evaluation.summary import summarise
 from ser.runs import read_run
 
@@ -237,9 +242,175 @@ def test_the_best_is_the_best_in_what_can_be_compared(report, write_run):
 def test_what_was_not_measured_on_the_same_has_no_significance_and_says_why(report, write_run):
     runs = [write_run("one"), write_run("other", fingerprint="of another split", fold=1)]
     text = words(report(*runs)[0])
-    assert "No significance is given" in text
-    assert "were not measured on the same" in text
+    assert "No two were measured on the same, so none is ranked" in text
+    assert "Their folds differ, 0 / 1." in text
     assert "McNemar" not in text
+
+
+def test_one_that_cannot_be_compared_stands_alone_and_the_others_keep_their_p_values(report, write_run):
+    genders = {f"s{i:02}": "female" if i % 2 else "male" for i in range(12)}
+    for name, skill in (("poor", 0.5), ("good", 2.0)):
+        for fold in range(len(genders)):
+            write_run(name, fold, skill=skill, genders=genders)
+    write_run("one_fold", 0, skill=9.0, genders=genders)
+    text = words(report(*(write_run.root / name for name in ("one_fold", "poor", "good")))[0])
+    assert "good has the highest UAR." in text
+    ranking, alone = text[text.index("UAR less the best's") :].split("Not ranked, since measured on something else")
+    assert re.search(r"good 12 .* the best poor 12 .* < 0.001", ranking)
+    assert "one_fold" not in ranking
+    assert re.search(r"one_fold Made LeaveOneSpeakerOut 1 1 100.0 % .* Their folds differ, 0, 1,", alone)
+
+
+def test_experiments_of_other_emotions_are_shown_and_not_ranked(report, write_run):
+    write_run("fine")
+    write_run("other_labels", labels=["joy", "anger"], fingerprint="of others")
+    page, _, _ = report(write_run.root / "fine", write_run.root / "other_labels")
+    assert "Their emotions differ, anger, sadness, happiness, neutral / joy, anger." in words(page)
+    assert drawn(page, "e2-matrix")["data"][0]["x"] == ["joy", "anger"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sampling": "balanced"}, "data.sampling (shuffle / balanced)"),
+        ({"limit_train_batches": 0.5}, "trainer.limit_train_batches (None / 0.5)"),
+        ({"lr": 0.5}, "optimizer.lr (0.001 / 0.5)"),
+        ({"corpus": "Other"}, "corpus (Made / Other)"),
+        ({"genders": {"eve": None, "fay": None}}, "speakers ("),
+    ],
+)
+def test_what_is_not_alike_is_another_experiment_that_says_why(report, write_run, changes, named):
+    write_run("mixed", fold=0)
+    write_run("mixed", fold=1, **changes)
+    page, _, err = report(write_run.root / "mixed")
+    assert f"Apart from fold0-seed1: {named}" in words(page)
+    assert f"mixed: fold1-seed1 is an experiment of its own, apart from fold0-seed1: {named}" in err
+    assert words(page).count("Beside the paper") == 2
+
+
+def test_of_two_runs_alike_the_newer_is_shown_and_the_other_named(report, write_run):
+    older, newer = write_run(), write_run(name="fold0-seed1-2")
+    os.utime(older / "predictions.csv", (1, 1))
+    page, _, err = report(older.parent)
+    assert f"Left out: {older} is of the same settings, fold and seed as fold0-seed1-2, which is newer" in err
+    assert "from 1 run folder." in words(page)
+    assert f"Config of {newer.name}" in words(page)
+
+
+FOREIGN = {
+    "checkpoint": "runs/theirs/best.ckpt",
+    "sha256": "0123456789abcdef",
+    "system": "theirs",
+    "trained_on": [
+        {"corpus": "Elsewhere", "synthetic": False, "fold": 3, "speakers": {"train": ["zoe", "yan"], "val": ["xia"]}}
+    ],
+}
+
+
+@pytest.fixture
+def tested(write_run):
+    """Return the folder of a run of ``ser test``, of a checkpoint of another corpus."""
+    empty = {"utterances": 0, "speakers": []}
+    run = write_run(name="test-fold0-seed1", trained_here=False, train=empty, val=empty)
+    for name in ("validation.csv", "history.csv"):
+        (run / name).unlink()
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({"test": metrics["test"]}))
+    (run / "model.json").write_text(json.dumps(FOREIGN))
+    return run
+
+
+def test_a_test_of_a_checkpoint_says_what_it_was_trained_on(report, tested):
+    text = words(report(tested)[0])
+    assert "Trained on Elsewhere fold 3 (speakers yan, zoe; chosen on xia), tested on Made (speakers ann)" in text
+    assert "checkpoint runs/theirs/best.ckpt, SHA-256 0123456789ab, system theirs" in text
+    assert "Each run tested a checkpoint on 40 utterances of 1 speaker" in text
+    assert "theirs on Made" in text
+    for claim in ("trained on 0", "Each run trained", "Nobody was on two sides"):
+        assert claim not in text
+
+
+def test_the_same_checkpoint_may_be_tested_on_its_own_fold(report, tested, write_run):
+    protocol = json.loads((tested / "protocol.json").read_text())
+    side = {"utterances": 80, "speakers": ["bob", "cat"]}
+    changed = {**protocol, "trained_here": True, "train": side, "val": side}
+    (tested / "protocol.json").write_text(json.dumps(changed))
+    assert "Each run trained on 80 utterances of 2 speakers" in words(report(tested)[0])
+
+
+def test_what_is_no_fit_in_an_experiment_is_left_out_by_name(report, tested, write_run):
+    fit = write_run()
+    validated = write_run(name="validate-fold0-seed1")
+    for name in ("validation.csv", "history.csv", "predictions.csv"):
+        (validated / name).unlink()
+    predicted = tested.parent / "predict-mix"
+    predicted.mkdir()
+    (predicted / "predictions.csv").write_text("file,emotion\n")
+    page, _, err = report(fit.parent)
+    for run, what in (
+        (tested, "is a test of a checkpoint"),
+        (validated, "is a validation of a checkpoint"),
+        (predicted, "holds predictions of recordings without labels"),
+    ):
+        assert f"Left out: {run} {what}" in err
+        assert f"{run} {what}" in words(page)
+    page, _, err = report(fit.parent, tested)  # named: shown, and apart from the fit
+    assert str(tested) not in err
+    assert "Trained on Elsewhere" in words(page)
+
+
+def test_only_what_was_scored_is_called_tested(report, write_run):
+    run = write_run()
+    predictions = run / "predictions.csv"
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:9]))
+    text = words(report(run)[0])
+    assert "tested on 8 utterances of 1 speaker" in text
+    assert "Only a part of a test was scored: 8 of 40 utterances in fold0-seed1." in text
+
+
+def test_learning_curves_have_a_point_where_something_was_measured(report, write_run):
+    run = write_run()
+    lines = ["epoch,seconds,train/loss,train/uar,val/loss,val/uar", "0,1,1.4,0.3,,", "1,1,1.2,0.4,1.3,0.5"]
+    (run / "history.csv").write_text("\n".join([*lines, "2,1,1.0,0.5,,", ""]))
+    page, _, _ = report(run)
+    curves = drawn(page, "e1-curves")["data"]
+    assert [(trace["x"], trace["y"]) for trace in curves[:2]] == [([1], [0.5]), ([0, 1, 2], [0.3, 0.4, 0.5])]
+    assert "markers" in curves[0]["mode"]
+    assert re.search(r"fold0-seed1 3 1 50.0 % 40.0 % 1.300 1.000", words(page))
+
+
+# -- what is drawn --
+
+
+def test_uar_is_drawn_with_the_line_of_chance_on_axes_in_percent(report, write_run):
+    runs = [write_run("one"), write_run("other")]
+    page, _, _ = report(*runs)
+    for id, axis in (("league-plot", "x"), ("e1-speakers", "x"), ("e1-recalls", "x"), ("e1-curves", "y")):
+        layout = drawn(page, id)["layout"]
+        assert layout[f"{axis}axis"]["tickformat"] == ".0%"
+        (line,) = layout["shapes"]
+        assert line[f"{axis}0"] == line[f"{axis}1"] == 0.25
+        assert "chance 25%" in [note["text"] for note in layout["annotations"]]
+    assert drawn(page, "e1-calibration-coverage")["layout"]["shapes"][0]["y0"] == 0.25
+
+
+def test_the_coverage_curve_begins_where_there_are_answers_enough(report, write_run):
+    page, _, _ = report(write_run(count=400))
+    coverage = drawn(page, "e1-calibration-coverage")["data"][0]["x"]
+    assert coverage[0] == pytest.approx(0.1)
+    assert coverage[-1] == 1
+    few = drawn(report(write_run("few", count=40))[0], "e1-calibration-coverage")["data"][0]["x"]
+    assert few[0] == pytest.approx(20 / 40)
+
+
+def test_a_matrix_is_of_one_hue_that_grows_dark_on_white():
+    shades = sample_colorscale(SCALE, np.linspace(0, 1, 11).tolist(), colortype="tuple")
+    lightness = [colorsys.rgb_to_hls(*shade)[1] for shade in shades]
+    assert shades[0] == (1, 1, 1)
+    assert all(dark < light for light, dark in itertools.pairwise(lightness))
+    hues = [colorsys.rgb_to_hls(*shade)[0] for shade in shades[1:]]
+    assert max(hues) - min(hues) < 0.06  # of the circle: blue
+    assert all(0.5 < hue < 0.7 for hue in hues)
 
 
 def test_runs_of_a_folder_with_other_settings_are_other_experiments(report, write_run):
@@ -293,12 +464,15 @@ def test_a_system_of_nobodys_has_no_paper(report, write_run):
     assert "Beside the paper" not in words(report(write_run(system="mine"))[0])
 
 
-def test_a_test_of_somebodys_checkpoint_can_be_reported(report, write_run):
+def test_a_test_of_an_older_ser_can_be_reported(report, write_run):
     run = write_run()
     for name in ("config.yaml", "validation.csv", "history.csv"):
         (run / name).unlink()
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({"test": metrics["test"]}))
     text = words(report(run)[0])
-    assert "somebody's checkpoint was tested" in text
+    assert "A checkpoint was tested that no fit here trained; which, and trained on what, is not known." in text
+    assert "Each run trained" not in text
     assert "No temperature was fitted" in text
     assert "Learning curves" not in text
 
@@ -319,7 +493,6 @@ def test_a_fit_that_diverged_can_be_reported(report, write_run):
         (["unfinished/fold0-seed1"], "is not finished: it holds no predictions.csv"),
         (["unfinished"], "None of the 1 runs in unfinished is finished"),
         (["damaged"], "is damaged"),
-        (["fine", "other_labels"], "fine recognises anger, sadness, happiness, neutral; other_labels recognises joy"),
         (["fine", "--output", "empty"], "--output empty is a folder"),
         (["fine", "--output", "page.pdf"], "it must end in .html"),
         (["fine", "--output", "file/page.html"], "cannot be written to"),
@@ -329,7 +502,6 @@ def test_a_fit_that_diverged_can_be_reported(report, write_run):
 )
 def test_bad_input_gets_one_message_and_writes_nothing(write_run, monkeypatch, capsys, arguments, message):
     write_run("fine")
-    write_run("other_labels", labels=["joy", "anger"])
     (write_run("unfinished") / "predictions.csv").unlink()
     (write_run("damaged") / "metrics.json").write_text("{")
     (write_run.root / "empty").mkdir()

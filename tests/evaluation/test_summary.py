@@ -19,7 +19,7 @@ SPEAKERS = ["ann", "bob", "cat", "dan"]
 PROTOCOL = {"class_path": "ser.data.splits.LeaveOneSpeakerOut", "init_args": {"validation_speaker": None}}
 
 
-def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), **changes):
+def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), settings=None, model=None, **changes):
     """A run whose network is right in two cases of three."""
     random = np.random.default_rng([fold, 5])  # what is tested depends on the fold alone
     targets = random.choice([i for i in range(len(labels)) if i != absent], count)
@@ -45,9 +45,9 @@ def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), **
         targets=torch.tensor(targets),
         probabilities=torch.eye(len(labels), dtype=torch.float64)[guesses] * 0.5 + 0.1,
     )
-    config = {"run": {"system": "net"}, "seed_everything": seed}
+    config = {"run": {"system": "net"}, "seed_everything": seed, **(settings or {})}
     path = Path("runs/made", f"fold{fold}-seed{seed}")
-    return StoredRun(path, config, protocol, {"fit": {"epochs": 10 + fold}}, test, None, [])
+    return StoredRun(path, config, protocol, {"fit": {"epochs": 10 + fold}}, test, None, [], model or {})
 
 
 def truth_and_said(evaluations):
@@ -168,8 +168,22 @@ def test_a_summary_is_plain_data_and_prints(capsys):
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        ([made_run(1, labels=["anger", "joy", "fear"])], "labels is"),
-        ([made_run(1, corpus="Other")], "corpus is Made there and Other here"),
+        ([made_run(1, labels=["anger", "joy", "fear"])], "differ in labels"),
+        ([made_run(1, corpus="Other")], r"differ in corpus \(Made / Other\)"),
+        ([made_run(1, genders=dict.fromkeys(["ann", "eve"]))], "differ in speakers"),
+        ([made_run(1, found_and_published={"anger": [3, None]})], "differ in utterances"),
+        (
+            [
+                made_run(
+                    1, settings={"model": {"net": {"class_path": "ser.models.CoRNN", "init_args": {"lstm_hidden": 2}}}}
+                )
+            ],
+            "differ in model.net",
+        ),
+        ([made_run(1, settings={"optimizer": {"lr": 0.1}})], r"differ in optimizer.lr \(None / 0.1\)"),
+        ([made_run(1, settings={"trainer": {"limit_train_batches": 3}})], "differ in trainer.limit_train_batches"),
+        ([made_run(1, settings={"data": {"sampling": "balanced"}})], "differ in data.sampling"),
+        ([made_run(1, model={"checkpoint": "a.ckpt", "sha256": "ab"})], "differ in checkpoint"),
         ([made_run(0)], "both of fold 0 with seed 1"),
         ([made_run(0, 2, fingerprint="another")], "the corpus has changed"),
     ],
@@ -182,3 +196,73 @@ def test_runs_that_measure_different_things_are_refused(others, message):
 def test_nothing_is_no_summary():
     with pytest.raises(UserError, match="no finished runs"):
         summarise([])
+
+
+# -- what a reader has to know --
+
+
+def test_folds_whose_tests_hold_other_emotions_are_named(capsys):
+    runs = [made_run(0, absent=2), *(made_run(fold) for fold in (1, 2)), made_run(3, absent=0)]
+    summary = summarise(runs)
+    (note,) = summary.notes
+    assert "fold 0 (ann) lacks calm; fold 3 (dan) lacks anger" in note
+    assert "UAR and macro-F1 are over fewer emotions" in note
+    assert "the mean over folds is of unlike scores" in note
+    assert [fold["lacks"] for fold in summary.plain()["folds"]] == [["calm"], [], [], ["anger"]]
+    print_summary(summary)
+    assert note in capsys.readouterr().out
+    everywhere = summarise([made_run(fold, absent=2) for fold in range(4)]).notes
+    assert len(everywhere) == 1
+    assert "unlike" not in everywhere[0]
+
+
+def test_what_was_scored_of_the_test_is_said():
+    notes = summarise([made_run(fold, count=8, test={"utterances": 16}) for fold in range(4)]).notes
+    assert notes[0] == "only a part of a test was scored: 8 of 16 utterances in fold0-seed1"
+    limited = {"trainer": {"limit_train_batches": 1, "limit_val_batches": 1.0, "overfit_batches": 0.0}}
+    notes = summarise([made_run(fold, settings=limited) for fold in range(4)]).notes
+    assert notes == ["not all of a split was used in training: limit_train_batches is 1"]
+
+
+FOREIGN = {
+    "checkpoint": "runs/a/fold0-seed1/checkpoints/best.ckpt",
+    "sha256": "0123456789abcdef",
+    "system": "theirs",
+    "trained_on": [
+        {"corpus": "Elsewhere", "synthetic": True, "fold": 3, "speakers": {"train": ["zoe", "yan"], "val": ["xia"]}},
+        {"corpus": "There", "synthetic": False, "fold": 0, "speakers": {"train": ["wim"], "val": ["vic"]}},
+    ],
+}
+
+
+def test_a_tested_checkpoint_is_named_with_what_it_was_trained_on(capsys):
+    summary = summarise([made_run(fold, model=FOREIGN) for fold in range(4)])
+    (said,) = summary.notes
+    assert said == (
+        "trained on Elsewhere (synthetic speech) fold 3 (speakers yan, zoe; chosen on xia), then on There fold 0 "
+        "(speakers wim; chosen on vic), tested on Made (speakers ann, bob, cat, dan): checkpoint "
+        "runs/a/fold0-seed1/checkpoints/best.ckpt, SHA-256 0123456789ab, system theirs"
+    )
+    assert summary.system == "theirs"
+    assert summary.plain()["runs"][0]["model"] == FOREIGN
+    print_summary(summary)
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert "seed" not in printed.splitlines()[0]
+
+
+def test_the_tables_fit_80_columns_whatever_the_names(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    seven = ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"]
+    odd = ["[/01]", "[x]", "a very long name of an emotion", "frustration", "happiness", ":smile:", "surprise", "fear"]
+    for labels in (seven, [*odd, "disgust", "other"]):
+        summary = summarise([made_run(fold, seed, labels=labels, count=120) for fold in range(4) for seed in (1, 2)])
+        print_summary(summary)
+        printed = capsys.readouterr().out
+        tables = printed[: printed.index("Rows are the truth")].splitlines()
+        assert max(map(len, tables)) <= 80
+        assert "…" not in printed
+        for interval in [score.interval for score in summary.scores.values()]:
+            assert any(str(interval) in line for line in tables)  # in one line
+        for label, recall in summary.recalls.items():
+            assert any(line.startswith(label) and str(recall.interval) in line for line in tables)

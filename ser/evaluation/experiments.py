@@ -1,0 +1,109 @@
+"""From the folders that a user names to experiments: runs that differ in nothing but fold and seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser.evaluation.summary import Summary, differing, in_words, summarise
+from ser.result_settings import Changed
+from ser.runs import StoredRun, find_runs, not_read
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that belong together.
+
+    Attributes:
+        name: The folder's, with what tells it from the others.
+        summary: Their scores.
+        apart: Why they are not one with other runs of their folder; empty where there are none.
+    """
+
+    name: str
+    summary: Summary
+    apart: str = ""
+
+
+def gather(folders: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
+    """Read runs and group them: those of one folder with the same settings, but for fold and seed, belong together.
+
+    Args:
+        folders: Of runs, or of experiments.
+
+    Returns:
+        The experiments, and what was left out and why.
+
+    Raises:
+        UserError: A folder is neither a run nor an experiment with a finished run.
+    """
+    found: dict[Path, dict[Path, StoredRun]] = {}
+    unread: dict[Path, str] = {}
+    for folder in folders:
+        for run in find_runs(folder):
+            where = run.path.resolve()
+            found.setdefault(where.parent, {}).setdefault(where, run)  # a run, and its experiment too, is there once
+        unread |= {child.resolve(): f"{child} {why}" for child, why in not_read(folder).items()}
+    left_out = [line for where, line in unread.items() if where not in found.get(where.parent, {})]
+    groups: list[list[StoredRun]] = []
+    apart: list[str] = []
+    for runs in found.values():
+        alike, older, why = divide(list(runs.values()))
+        groups += alike
+        apart += why
+        left_out += older
+    names = _names(groups)
+    return [Experiment(*those) for those in zip(names, map(summarise, groups), apart, strict=True)], left_out
+
+
+def divide(runs: Sequence[StoredRun]) -> tuple[list[list[StoredRun]], list[str], list[str]]:
+    """Divide the runs of a folder into those that differ in fold and seed only, the largest group first.
+
+    Args:
+        runs: Finished, of one folder.
+
+    Returns:
+        The groups; a sentence for each run that is left out, since a newer one of its group is of the same fold and
+        seed; and for each group why it is not one with the first, empty where it is the first.
+    """
+    groups: list[list[StoredRun]] = []
+    left_out = []
+    for run in sorted(runs, key=lambda run: (run.path / "predictions.csv").stat().st_mtime, reverse=True):
+        group = next((group for group in groups if not _apart(group, run)), [])
+        twin = next((other for other in group if (other.fold, other.seed) == (run.fold, run.seed)), None)
+        if twin is not None:
+            left_out.append(f"{run.path} is of the same settings, fold and seed as {twin.path.name}, which is newer")
+            continue
+        if not group:
+            groups.append(group)
+        group.append(run)
+    groups = [sorted(group, key=lambda run: run.path.name) for group in groups]
+    groups.sort(key=lambda group: (-len(group), group[0].path.name))
+    why = [f"apart from {groups[0][0].path.name}: {in_words(_apart(groups[0], group[0]))}" for group in groups[1:]]
+    return groups, left_out, ["", *why]
+
+
+def _apart(group: Sequence[StoredRun], run: StoredRun) -> list[Changed]:
+    """Return in what a run differs from those of a group."""
+    same_fold = next((other for other in group if other.fold == run.fold), run)
+    recordings = Changed("recordings of the fold, by fingerprint", same_fold.fingerprint, run.fingerprint)
+    return differing(group[0], run) or ([recordings] if recordings.then != recordings.now else [])
+
+
+def of_which(runs: Sequence[StoredRun]) -> str:
+    """Name runs of a folder by the first."""
+    return f"{runs[0].path.name} and {len(runs) - 1} more" if len(runs) > 1 else runs[0].path.name
+
+
+def _names(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
+    """Name each experiment after its folder, and where that is not enough after its path, or its runs."""
+
+    def candidates(runs: Sequence[StoredRun]) -> list[str]:
+        folder = runs[0].path.absolute().parent
+        return [folder.name, f"{folder.name}: {of_which(runs)}", f"{folder}: {of_which(runs)}"]
+
+    choices = [candidates(runs) for runs in groups]
+    taken = [[choice[level] for choice in choices] for level in range(3)]
+    return [
+        next((names[i] for names in taken if names.count(names[i]) == 1), choice[-1])
+        for i, choice in enumerate(choices)
+    ]
