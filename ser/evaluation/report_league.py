@@ -40,14 +40,13 @@ def league(id: str, experiments: Sequence[Experiment]) -> League:
         text.append("No two were measured on the same, so none is ranked: what was measured may make a difference.")
     alone = TextTable(
         "Not ranked, since measured on something else" if comparisons else "Not ranked",
-        ["experiment", "corpus", "protocol", "folds", "runs", *NAMES.values(), f"beside {main.name}"],
-        [
-            [name, s.corpus, s.protocol, str(len(s.folds)), str(len(s.runs)), *_scores(s), why]
-            for name, s in single.items()
-            for why in [sentence(obstacle(main.summary.runs, s.runs) or "–")]
+        ["experiment", "folds", "runs", *NAMES.values()],
+        [[name, str(len(s.folds)), str(len(s.runs)), *_scores(s)] for name, s in single.items()],
+        notes=[
+            f"{name}, beside {main.name}: {why}."
+            for name, summary in single.items()
+            if (why := obstacle(main.summary.runs, summary.runs))
         ],
-        words=3,
-        notes=remarks([summary.scores["uar"].interval for summary in single.values()]),
     )
     tables = [*(_ranking(comparison) for comparison in comparisons), *([alone] if single else [])]
     return League(text, tables, _plot(id, ranked, single))

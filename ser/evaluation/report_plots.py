@@ -143,9 +143,7 @@ def dots_figure(
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6])
     figure.update_layout(showlegend=len(series) > 1)
     if chance is not None:
-        figure.add_vline(
-            x=chance, annotation={"yanchor": "top", "textangle": -90, "xanchor": "right"}, **_chance(chance)
-        )
+        figure.add_vline(x=chance, annotation_position="bottom right", **_chance(chance))
     inside = max(map(len, rows)) > LONG
     if inside:
         figure.update_yaxes(showticklabels=False)

@@ -138,9 +138,44 @@ def test_finished_folds_are_not_run_again(copy, cache, capsys):
     assert json.loads((copy / "crossval.json").read_text())["scores"]["uar"]["mean"] > 0
 
 
+def test_fits_of_others_in_its_folder_are_named_and_left_alone(copy, cache, capsys):
+    foreign = copy / "fold0-seed1-2"  # as the best settings of a sweep leave it
+    shutil.copytree(copy / "fold0-seed1", foreign)
+    config = foreign / "config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.25"))
+    elsewhere = copy / "fold1-seed1-2"
+    shutil.copytree(copy / "fold1-seed1", elsewhere)
+    protocol = elsewhere / "protocol.json"
+    protocol.write_text(protocol.read_text().replace('"corpus": "Synthetic"', '"corpus": "Other"'))
+    before, result = contents(copy), (copy / "predictions.csv").read_bytes()
+    assert main(arguments(cache, copy.parent, "--trainer.logger", "false")) == 0
+    printed = capsys.readouterr().out
+    assert "2 are done, 0 go on, 0 begin" in printed
+    assert "fold0-seed1-2 is none of them: optimizer.lr: 0.25, now 0.001" in printed
+    assert "fold1-seed1-2 is none of them: corpus: Other, now Synthetic" in printed
+    assert contents(copy) == before
+    assert (copy / "predictions.csv").read_bytes() == result
+
+
+def test_a_fit_of_its_settings_counts_and_one_of_others_before_it_does_not(copy, cache, capsys):
+    shutil.copytree(copy / "fold0-seed1", copy / "fold0-seed1-2")  # a second one alike
+    (copy / "crossval.yaml").unlink()
+    config = copy / "fold1-seed1/config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.25"))
+    assert main(arguments(cache, copy.parent, "--trainer.logger", "false")) == 0
+    printed = capsys.readouterr().out
+    assert "1 are done, 0 go on, 1 begin" in printed
+    assert "fold1-seed1 is none of them: optimizer.lr: 0.25, now 0.001" in printed
+    assert rows(copy / "fold1-seed1-2/predictions.csv") == rows(copy / "fold1-seed1/predictions.csv")
+    summary = json.loads((copy / "crossval.json").read_text())
+    assert [run["run"] for run in summary["runs"]][1] == "fold1-seed1-2"
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
+        (["--data.sampling", "balanced"], "data.sampling: shuffle, now balanced"),
+        (["--trainer.limit_test_batches", 1], "trainer.limit_test_batches: None, now 1"),
         (["--optimizer.lr", 0.5], "optimizer.lr: 0.001, now 0.5"),
         (["--trainer.max_epochs", 4], "trainer.max_epochs: 3, now 4"),
         (["--data.emotions", "[anger,neutral]"], "data.emotions: None, now"),

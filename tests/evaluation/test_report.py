@@ -243,7 +243,7 @@ def test_what_was_not_measured_on_the_same_has_no_significance_and_says_why(repo
     runs = [write_run("one"), write_run("other", fingerprint="of another split", fold=1)]
     text = words(report(*runs)[0])
     assert "No two were measured on the same, so none is ranked" in text
-    assert "Their folds differ, 0 / 1." in text
+    assert "other, beside one: their folds differ, 0 / 1." in text
     assert "McNemar" not in text
 
 
@@ -258,14 +258,16 @@ def test_one_that_cannot_be_compared_stands_alone_and_the_others_keep_their_p_va
     ranking, alone = text[text.index("UAR less the best's") :].split("Not ranked, since measured on something else")
     assert re.search(r"good 12 .* the best poor 12 .* < 0.001", ranking)
     assert "one_fold" not in ranking
-    assert re.search(r"one_fold Made LeaveOneSpeakerOut 1 1 100.0 % .* Their folds differ, 0, 1,", alone)
+    assert re.search(
+        r"one_fold 1 1 100.0 % .* one_fold, beside poor: their folds differ, 0, 1,", alone
+    )
 
 
 def test_experiments_of_other_emotions_are_shown_and_not_ranked(report, write_run):
     write_run("fine")
     write_run("other_labels", labels=["joy", "anger"], fingerprint="of others")
     page, _, _ = report(write_run.root / "fine", write_run.root / "other_labels")
-    assert "Their emotions differ, anger, sadness, happiness, neutral / joy, anger." in words(page)
+    assert "their emotions differ, anger, sadness, happiness, neutral / joy, anger." in words(page)
     assert drawn(page, "e2-matrix")["data"][0]["x"] == ["joy", "anger"]
 
 

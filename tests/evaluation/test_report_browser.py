@@ -148,12 +148,27 @@ def test_nothing_is_wider_than_the_window(page, width):
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def test_a_phone_shows_the_scores_and_scrolls_to_the_rest(page):
+    page.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    resize(page, NARROW)
+    score = "[...document.querySelectorAll('h2 ~ .scroll thead th, h3 + .scroll thead th')]"
+    edges = f"return {score}.filter(h => h.textContent === 'macro-F1').map(h => h.getBoundingClientRect().right)"
+    assert max(page.execute_script(edges)) <= NARROW
+    reached = """return [...document.querySelectorAll('.scroll')].every(s => { s.scrollLeft = 1e6;
+        const end = s.querySelector('tr > :last-child').getBoundingClientRect().right; s.scrollLeft = 0;
+        return end <= s.getBoundingClientRect().right + 1; })"""
+    assert page.execute_script(reached)
+    covered = "return [...document.querySelectorAll('caption span')].every(s => s.getBoundingClientRect().right <= 400)"
+    assert page.execute_script(covered)
+
+
 def test_names_are_shown_as_they_are(page):
     assert page.title == "cornn, mine on Made"
     assert not page.find_elements(By.TAG_NAME, "img")
     assert sorted(texts(page, "#e1-matrix .ytick text")) == sorted(LABELS)
     assert texts(page, "#e1-matrix-table th") == ["truth", *LABELS, *LABELS]
-    assert set(texts(page, "#e1-speakers .ytick text, #e1-speakers .annotation-text")) == set(list(GENDERS)[:2])
+    shown = set(texts(page, "#e1-speakers .ytick text, #e1-speakers .annotation-text"))
+    assert shown == {*list(GENDERS)[:2], "chance 12%"}
 
 
 def test_the_page_can_be_read_without_seeing_it(page):
