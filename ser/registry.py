@@ -50,15 +50,6 @@ def registered() -> dict[str, str]:
     return found
 
 
-def public(tree: Any) -> Any:
-    """Return plain data with every registered class under its public path, so that equal settings are equal."""
-    if isinstance(tree, dict):
-        return {key: public(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [public(value) for value in tree]
-    return registered().get(tree, tree) if isinstance(tree, str) else tree
-
-
 def check_classes(settings: dict[str, Any], source: str, named: Collection[str] = ()) -> None:
     """Refuse settings that name a class which is neither registered nor named by the user.
 

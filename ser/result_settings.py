@@ -19,8 +19,8 @@ INDIFFERENT = (
     r"|data\.(.+\.)?(root|cache_dir|num_workers|download)$|data\.name$"
     r"|(checkpoint|early_stopping)\.(dirpath|filename|verbose|log_rank_zero_only)$"
 )
-# How long a fit trains: what may change when it is resumed.
-LENGTH = r"trainer\.(min|max)_(epochs|steps|time)$|early_stopping\.patience$"
+# How long a fit trains, and which of its checkpoints it tests at its end: what may change when it is resumed.
+LENGTH = r"trainer\.(min|max)_(epochs|steps|time)$|early_stopping\.patience$|test_checkpoint$"
 # In what the runs of one experiment differ.
 FOLD_AND_SEED = r"data\.fold$|seed_everything$"
 NOTHING = r"(?!)"

@@ -40,8 +40,8 @@ def league(id: str, experiments: Sequence[Experiment]) -> League:
         text.append("No two were measured on the same, so none is ranked: what was measured may make a difference.")
     alone = TextTable(
         "Not ranked, since measured on something else" if comparisons else "Not ranked",
-        ["experiment", "folds", "runs", *NAMES.values()],
-        [[name, str(len(s.folds)), str(len(s.runs)), *_scores(s)] for name, s in single.items()],
+        ["experiment", "runs", *NAMES.values()],
+        [[name, str(len(s.runs)), *_scores(s)] for name, s in single.items()],
         notes=[
             f"{name}, beside {main.name}: {why}."
             for name, summary in single.items()
