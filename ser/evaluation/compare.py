@@ -217,9 +217,11 @@ def _names(paths: Sequence[Path]) -> dict[str, Path]:
 def _read(paths: Mapping[str, Path]) -> tuple[dict[str, list[StoredRun]], list[str]]:
     """Read the runs of every path, and divide those that must not be averaged; with what is to be said of that."""
     experiments: dict[str, list[StoredRun]] = {}
-    notes = []
+    notes: list[str] = []
+    given = {path.resolve() for path in paths.values()}
     for name, path in paths.items():
-        notes += [f"{child} is left out: it {why}." for child, why in not_read(path).items()]
+        unread = {child: why for child, why in not_read(path).items() if child.resolve() not in given}
+        notes += [f"{child} is left out: it {why}." for child, why in unread.items()]
         groups, older, apart = divide(find_runs(path))
         notes += [f"{line}; it is left out." for line in older]
         for group, why in zip(groups, apart, strict=True):
