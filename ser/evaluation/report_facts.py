@@ -35,7 +35,7 @@ def sides(runs: Sequence[StoredRun]) -> list[str]:
     test = _utterances(*scored)
     protocol = runs[0].protocol
     if not runs[0].trained_here:
-        return [f"Each run tested a checkpoint on {test}; nothing of this corpus was trained on here."]
+        return [f"Each run tested a checkpoint on {test}; nothing was trained here."]
     if protocol["test_is_validation"]:
         said = f"Each run trained on {train} and was tested on the same {test} that its checkpoint was chosen on."
     else:
