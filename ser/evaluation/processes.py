@@ -216,7 +216,7 @@ class _Display:
     def __init__(self, fits: int, epochs: int | None) -> None:
         self.epochs = epochs
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # names of speakers
             BarColumn(),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),

@@ -52,6 +52,16 @@ def test_what_is_raised_is_named_and_what_was_killed_too(tmp_path):
     assert not ended.bad_input
 
 
+def test_names_are_shown_as_they_are_in_a_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    name = "fold 0 ([/01], [x])"
+    (ended,) = run_side_by_side([call(tmp_path, name, "--version")], [{}], epochs=None)
+    assert ended.failure is None
+    assert name in capsys.readouterr().out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_leaving_early_ends_those_that_run(tmp_path):
     before = children()
