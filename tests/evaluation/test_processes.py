@@ -54,7 +54,7 @@ def test_what_is_raised_is_named_and_what_was_killed_too(tmp_path):
 
 def test_names_are_shown_as_they_are_in_a_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     name = "fold 0 ([/01], [x])"
     (ended,) = run_side_by_side([call(tmp_path, name, "--version")], [{}], epochs=None)
