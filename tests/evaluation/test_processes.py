@@ -57,7 +57,9 @@ def test_names_are_shown_as_they_are_in_a_terminal(tmp_path, monkeypatch, capsys
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     name = "fold 0 ([/01], [x])"
-    (ended,) = run_side_by_side([call(tmp_path, name, "--version")], [{}], epochs=None)
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(1)\n")  # long enough to be shown
+    slow = {"PYTHONPATH": str(tmp_path)}
+    (ended,) = run_side_by_side([call(tmp_path, name, "--version")], [slow], epochs=None)
     assert ended.failure is None
     assert name in capsys.readouterr().out
 
