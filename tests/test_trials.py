@@ -19,7 +19,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 
 from ser import trials
 from ser.errors import UserError
@@ -357,3 +358,46 @@ def test_trials_that_cannot_be_compared_are_refused(start):
         start(folds=[2])
     with pytest.raises(UserError, match=r"parameters\.optimizer\.lr: .*0\.9.*, now"):
         start(folds=[0, 1], values=(0.5,))
+
+
+POPEN = '{"class_path": "subprocess.Popen", "init_args": {"args": "touch PWNED", "shell": true}}'
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.WAITING])
+@pytest.mark.parametrize("name", ["model.net", "optimizer.lr"])
+def test_a_stored_trial_cannot_say_what_runs(start, tmp_path, name, state):
+    running = start(values=(0.5, 0.7))
+    choices = CategoricalDistribution([POPEN])
+    score = 0.9 if state == TrialState.COMPLETE else None
+    running.study.add_trial(create_trial(state=state, value=score, params={name: POPEN}, distributions={name: choices}))
+
+    def use():  # it came after the study was opened
+        running.run(3, lambda: None)
+        running.sweep.overlay(running.study.best_trial.params)
+
+    with pytest.raises(UserError, match="The study holds a trial"):
+        use()
+    with pytest.raises(UserError, match=rf"The study holds a trial with {name} = '.*subprocess.*--name"):
+        start(values=(0.5, 0.7))
+    for made in tmp_path.rglob("trial*.log"):
+        assert "Popen" not in made.read_text()
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+def test_a_queued_trial_cannot_leave_the_bounds(start, tmp_path):
+    running = start(values=(0.5, 0.7), method="random")
+    running.study.enqueue_trial({"optimizer.lr": 0.6})
+    with pytest.raises(UserError, match="The study holds a trial"):
+        running.run(1, lambda: None)
+    assert not run_of(tmp_path, "trial0").exists()
+
+
+def test_a_hopeless_trial_is_pruned_even_if_it_has_ended(start, monkeypatch):
+    monkeypatch.setattr(trials, "POLL_S", 1.0)  # every fit ends between two looks
+    once = {"type": "hyperband", "max_iter": 2, "s": 1}
+    running = start(early_terminate=once, values=(0.9, 0.2))
+    running.study.sampler = optuna.samplers.RandomSampler()
+    for value in (0.9, 0.2):
+        running.study.enqueue_trial({"optimizer.lr": value})
+    running.run(2, lambda: None)
+    assert [trial.state for trial in running.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
