@@ -23,6 +23,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from ser import trials
+from ser.cli import main
 from ser.errors import UserError
 from ser.search_space import read_sweep
 from ser.study import open_storage, open_study, storage_url
@@ -43,7 +44,7 @@ parser.add_argument("--optimizer.lr", dest="lr", type=float)
 for name in ("run.root", "run.experiment", "run.name", "test_checkpoint", "does"):
     parser.add_argument("--" + name, dest=name)
 parser.add_argument("--data.fold", dest="fold", type=int, default=0)
-options = vars(parser.parse_args(sys.argv[4:]))
+options = vars(parser.parse_known_args(sys.argv[4:])[0])
 assert options["test_checkpoint"] == "none"
 run = pathlib.Path(options["run.root"], options["run.experiment"], options["run.name"])
 run.mkdir()
@@ -401,3 +402,27 @@ def test_a_hopeless_trial_is_pruned_even_if_it_has_ended(start, monkeypatch):
         running.study.enqueue_trial({"optimizer.lr": value})
     running.run(2, lambda: None)
     assert [trial.state for trial in running.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_the_seed_of_a_sweep_repeats_its_trials(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ser"])
+    config = Path(__file__).parents[1] / "configs/cornn.yaml"
+    content = {
+        "command": ["ser", "fit", "--config", str(config), "${args}"],
+        "method": "bayes",
+        "metric": {"name": "val/uar", "goal": "maximize"},
+        "parameters": {"optimizer.lr": {"min": 0.1, "max": 0.9}},
+    }
+    (tmp_path / "tiny.yaml").write_text(json.dumps(content))
+
+    def sweep(root, seed, count):
+        options = ["--count", count, "--seed", seed, "--root", tmp_path / root, "--", "--data.cache_dir", cache]
+        assert main(["sweep", *map(str, [tmp_path / "tiny.yaml", *options]), "--trainer.accelerator", "cpu"]) == 0
+        storage = f"sqlite:///{tmp_path / root / 'sweep-tiny/study.db'}"
+        return [trial.params for trial in optuna.load_study(study_name="sweep-tiny", storage=storage).trials]
+
+    once = sweep("a", 5, 3)
+    assert sweep("b", 5, 2) == once[:2]
+    assert sweep("b", 5, 3) == once  # goes on with what comes next
+    assert sweep("c", 6, 1) != once[:1]
+    assert main(["sweep", str(tmp_path / "tiny.yaml"), "--count", "1", "--seed", "-1"]) == 2
