@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ser import __version__
 from ser.errors import JobEnded, UserError
 from ser.memory import keep_freed_memory
+from ser.streams import forgiving_output
 
 VERBS = {
     "fit": "train a network, then test the chosen checkpoint on a speaker it has never heard",
@@ -31,6 +32,12 @@ MODULES = {
     "data": "ser.describe_data",
     "cache": "ser.manage_cache",
 }
+
+# Verbs whose result is what they print: it is not kept anywhere else.
+PRINTED = {"data", "cache", "compare"}
+# What asks for text alone, and processes of a job other than the first.
+BRIEF = ("-h", "help", "--print_config")
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 HELP = f"""usage: ser VERB [options]
 
@@ -61,9 +68,20 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Command-line arguments; those of the process if there are none.
 
     Returns:
-        The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 1 where another process was lost.
+        The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 1 where another process was lost, or
+        the result could not be printed.
     """
-    args = list(sys.argv[1:] if args is None else args)
+    with forgiving_output() as (out, _):
+        args = list(sys.argv[1:] if args is None else args)
+        code = _run(args)
+        out.flush()
+        if out.failure is None:
+            return code
+        print(f"ser: warning: not all that was said could be written: {out.failure.strerror}.", file=sys.stderr)
+        return code or int(not PRINTED.isdisjoint(args[:1]))
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0
@@ -79,6 +97,9 @@ def main(args: Sequence[str] | None = None) -> int:
         # training step takes 2 s instead of 16.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         keep_freed_memory()
+        first = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+        if "torch" not in sys.modules and first and not any(arg.partition("=")[0].endswith(BRIEF) for arg in args):
+            print(f"ser {args[0]}: loading", file=sys.stderr, flush=True)
         importlib.import_module(MODULES.get(args[0], "ser.verbs")).run(args)
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)

@@ -1,18 +1,18 @@
 """``ser data``: describes what a fit would see, without training."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from ser.data import SpeechCorpus
 from ser.data.survey import survey
 from ser.errors import UserError, user_error_behind
 from ser.parser import Parser
+from ser.streams import print_json
+from ser.terminal import PlainTable, side_by_side
 
 NAMED = 10  # files of a kind that the terminal shows; --format json gives all
 # Not Any, nor dict[str, Any]: what a class_path in it names would be made.
@@ -59,7 +59,7 @@ def run(args: Sequence[str]) -> None:
 
     description = survey(corpus)
     if config.format == "json":
-        print(json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(description)
     else:
         _print(description)
     if config.pictures is not None:
@@ -92,7 +92,7 @@ def _print(description: dict[str, Any]) -> None:
 
 
 def _print_emotions(console: Console, description: dict[str, Any]) -> None:
-    table = _table(["emotion"], ["found", "published"])
+    table = PlainTable(["emotion"], ["found", "published"])
     for emotion, (found, published) in description["emotions"].items():
         style = None if published in (None, found) else "bold yellow"
         table.add_row(emotion, str(found), "" if published is None else str(published), style=style)
@@ -100,11 +100,15 @@ def _print_emotions(console: Console, description: dict[str, Any]) -> None:
 
 
 def _print_speakers(console: Console, description: dict[str, Any]) -> None:
-    table = _table(["speaker", "gender"], ["all", *description["labels"]])
+    names = max(map(cell_len, description["speakers"]))
+    headers, legend = side_by_side(description["labels"], console.width - names - len(" female  all "))
+    table = PlainTable(["speaker", "gender"], ["all", *headers], narrow=True)
     for speaker, row in description["speakers"].items():
         counts = (str(row["emotions"][emotion]) for emotion in description["labels"])
         table.add_row(speaker, row["gender"] or "", str(row["utterances"]), *counts)
     console.print(table)
+    if legend:
+        print(legend)
 
 
 def _print_files(problem: str, files: Sequence[Any]) -> None:
@@ -123,7 +127,7 @@ def _print_files(problem: str, files: Sequence[Any]) -> None:
 
 def _print_folds(console: Console, description: dict[str, Any]) -> None:
     print(f"{description['protocol']['class_path'].rpartition('.')[2]}, folds: {len(description['folds'])}")
-    table = _table(["fold", "tests", "train", "val", "test", "audit"], [])
+    table = PlainTable(["fold", "tests", "train", "val", "test", "audit"])
     said: dict[str, int] = {}
     for fold in description["folds"]:
         if "problem" in fold:
@@ -141,14 +145,6 @@ def _print_folds(console: Console, description: dict[str, Any]) -> None:
     for fold in description["folds"]:
         for leak in fold.get("leaks", []):
             print(f"Leak in fold {fold['fold']}: {leak}")
-
-
-def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
-    """Return a narrow table, so that ten emotions fit the terminal."""
-    table = Table(*words, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in numbers:
-        table.add_column(column, justify="right")
-    return table
 
 
 def _who(speakers: Sequence[str]) -> str:

@@ -1,20 +1,19 @@
 """``ser cache``: lists the caches of features, and removes old ones."""
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ser.arguments import ArgumentParser
 from ser.data.caches import StoredCache, stored_caches
 from ser.errors import UserError
+from ser.streams import print_json
+from ser.terminal import PlainTable
 
 
 def run(args: Sequence[str]) -> None:
@@ -75,14 +74,12 @@ def _chosen(caches: Sequence[StoredCache], options: argparse.Namespace) -> list[
 
 def _print(caches: Sequence[StoredCache], cache_dir: Path, form: str) -> None:
     if form == "json":
-        print(json.dumps([_plain(cache) for cache in caches], indent=2, ensure_ascii=False))
+        print_json([_plain(cache) for cache in caches])
         return
     if not caches:
         print(f"No feature caches in {cache_dir}.")
         return
-    table = Table("id", "features", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in ("recordings", "size", "unused for"):
-        table.add_column(column, justify="right")
+    table = PlainTable(["id", "features"], ["recordings", "size", "unused for"])
     for cache in caches:
         table.add_row(
             cache.id, _features(cache), str(cache.rows), _mebibytes(cache.size_bytes), f"{cache.unused_days:.0f} days"

@@ -13,15 +13,17 @@ import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from torch import Tensor
 
 from ser.checkpoints import sha256_of
 from ser.errors import JobEnded, UserError
 from ser.runs import Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
+from ser.streams import showing
+from ser.terminal import PlainTable, side_by_side
 
 SHOWN_WITHIN_S = 60.0  # a folder that another node has made, on this one
 
@@ -87,9 +89,11 @@ class RunRecorder(Callback):
 
     def _note(self, trainer: Trainer) -> None:
         """Say once what has to be known of the input."""
-        for note in [] if self._noted else _corpus(trainer).input_notes:
-            print(f"Note: {note}")
+        notes = [] if self._noted else _corpus(trainer).input_notes
         self._noted = True
+        with showing("What has to be known of the input"):
+            for note in notes:
+                print(f"Note: {note}")
 
     def _describe(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write on what scores are measured, now that it is checked, and with which model."""
@@ -126,9 +130,9 @@ class RunRecorder(Callback):
         """Say what is trained on what."""
         self._describe(trainer, pl_module, "fit")
         if trainer.is_global_zero:
-            data = _corpus(trainer)
-            net = getattr(pl_module, "net", pl_module)
-            print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {data.summary()}")
+            net, summary = getattr(pl_module, "net", pl_module), _corpus(trainer).summary()
+            with showing("What is trained"):
+                print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {summary}", flush=True)
             self._note(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -152,9 +156,10 @@ class RunRecorder(Callback):
             columns = list(dict.fromkeys(name for row in self._history for name in row))
             rows = [[row.get(name, "") for name in columns] for row in self._history]
             self._write("history.csv", table_as_csv(columns, rows))
-        if trainer.is_global_zero and not sys.stdout.isatty():
-            said = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
-            print(f"Epoch {trainer.current_epoch}: {said or 'not validated'} ({seconds:.1f} s)", flush=True)
+        with showing("The epoch's scores"):
+            if trainer.is_global_zero and not sys.stdout.isatty():
+                said = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
+                print(f"Epoch {trainer.current_epoch}: {said or 'not validated'} ({seconds:.1f} s)", flush=True)
         if not math.isfinite(loss := scores.get("train/loss", 0.0)):
             raise JobEnded(
                 f"The training loss is {loss} after epoch {trainer.current_epoch}: the network learns nothing more. "
@@ -202,20 +207,22 @@ class RunRecorder(Callback):
         rows = [[data.relative(data.table[i].path), data.labels[p], *row] for i, p, row in columns]
         header = ["file", "emotion", *map(probability_column, data.labels)]
         self._write("predictions.csv", table_as_csv(header, rows))
-        _print_recognised(header, rows)
-        print(f"All {len(rows)} files: {self.run.path / 'predictions.csv'}")
+        with showing("What was recognised"):
+            _print_recognised(data.labels, rows)
+            print(f"All {len(rows)} files: {self.run.path / 'predictions.csv'}")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the validation scores of the best epoch and write what training took."""
         self._remember_best(trainer)
         if trainer.is_global_zero and self._best is not None:
             epoch, evaluation = self._best
-            for logger in trainer.loggers:
-                if isinstance(logger, EvaluationLogger):
-                    logger.log_evaluation("val", evaluation)
             self._write_scores(
                 val={"best_epoch": epoch, **evaluation.scores()}, fit=self._fit_summary(trainer, pl_module)
             )
+            for logger in trainer.loggers:
+                if isinstance(logger, EvaluationLogger):
+                    with showing(f"The validation scores ({type(logger).__name__})"):
+                        logger.log_evaluation("val", evaluation)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how an interrupted fit goes on."""
@@ -286,25 +293,31 @@ class RunRecorder(Callback):
         recordings = {data.relative(utterance.path): utterance.path for utterance in data.table}
         for logger in trainer.loggers:
             if isinstance(logger, EvaluationLogger):
-                logger.log_evaluation(stage, evaluation)
-                logger.log_predictions(stage, evaluation, recordings)
+                with showing(f"The scores ({type(logger).__name__})"):
+                    logger.log_evaluation(stage, evaluation)
+                with showing(f"The predictions ({type(logger).__name__})"):
+                    logger.log_predictions(stage, evaluation, recordings)
         speakers = sorted(set(evaluation.speakers))
         plural = "s" if len(speakers) > 1 else ""
-        evaluation.print(
-            f"\n{data.name}, {stage}: {len(evaluation.files)} utterances of speaker{plural} {', '.join(speakers)}"
-        )
-        if self.source is not None and not self._protocol_json["trained_here"]:
-            trained = self.source["trained_on"][-1]
-            print(
-                f"Trained on {trained['corpus']} (speakers {', '.join(trained['speakers']['train'])}), tested on "
-                f"{data.name} (speaker{plural} {', '.join(speakers)})."
+        with showing("The scores"):
+            print()
+            evaluation.print(
+                f"{data.name}, {stage}: {len(evaluation.files)} utterances of speaker{plural} {', '.join(speakers)}"
             )
-        if self.source is not None:
-            print(f"Model: {self.source['system']}, {self.source['checkpoint']} (SHA-256 {self.source['sha256'][:12]})")
-        if data.synthetic:
-            print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
-        for note in self._protocol_json["notes"]:
-            print(f"Note: {note}")
+            if self.source is not None and not self._protocol_json["trained_here"]:
+                trained = self.source["trained_on"][-1]
+                print(
+                    f"Trained on {trained['corpus']} (speakers {', '.join(trained['speakers']['train'])}), tested on "
+                    f"{data.name} (speaker{plural} {', '.join(speakers)})."
+                )
+            if self.source is not None:
+                print(
+                    f"Model: {self.source['system']}, {self.source['checkpoint']} (SHA-256 {self.source['sha256'][:12]})"
+                )
+            if data.synthetic:
+                print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
+            for note in self._protocol_json["notes"]:
+                print(f"Note: {note}")
 
     def _fit_summary(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         return {
@@ -347,15 +360,18 @@ def _refuse_unshared(run: Path) -> None:
         time.sleep(1)
 
 
-def _print_recognised(header: Sequence[str], rows: Sequence[Sequence[Any]], shown: int = 20) -> None:
-    table = Table()
-    for column in header:
-        table.add_column(column.removeprefix("p_"), justify="left" if column in ("file", "emotion") else "right")
+def _print_recognised(labels: Sequence[str], rows: Sequence[Sequence[Any]], shown: int = 20) -> None:
+    console = Console()
+    words = [max(map(cell_len, column)) for column in zip(*((row[0], row[1]) for row in rows[:shown]), strict=True)]
+    headers, legend = side_by_side(labels, console.width - sum(words) - len(words))
+    table = PlainTable(["file", "emotion"], headers, narrow=True)
     for file, emotion, *probabilities in rows[:shown]:
-        table.add_row(escape(file), escape(emotion), *(f"{value:.2f}" for value in probabilities))
+        table.add_row(file, emotion, *(f"{value:.2f}" for value in probabilities))
     if len(rows) > shown:
         table.add_row("…")
-    Console().print(table)
+    console.print(table)
+    if legend:
+        print(legend)
 
 
 def _corpus(trainer: Trainer) -> Any:
@@ -364,6 +380,19 @@ def _corpus(trainer: Trainer) -> Any:
 
 def _trainable(module: LightningModule) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+@rank_zero_only
+def say_device(trainer: Trainer) -> None:
+    """Say on what a trainer runs."""
+    device = trainer.strategy.root_device
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    name = cpu if device.type == "cpu" else _name(device)
+    several = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
+    precision = "" if trainer.precision == "32-true" else f" ({trainer.precision})"
+    with showing("The device"):
+        print(f"Device: {several}{name}{precision}", file=sys.stderr, flush=True)
 
 
 def _name(device: torch.device) -> str:

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 import yaml
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from ser.errors import UserError
 from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
+from ser.terminal import PlainTable, side_by_side
 
 SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
 
@@ -180,14 +181,15 @@ class Evaluation:
 
     def print(self, title: str) -> None:
         """Print scores, recalls and the confusion matrix in the terminal."""
-        table = Table("", title=title, title_justify="left")
-        for label in (*self.labels, "recall"):
-            table.add_column(label, justify="right")
+        console = Console()
+        row_names = max(map(cell_len, self.labels)) + len("recall") + 2
+        headers, legend = side_by_side(self.labels, console.width - row_names)
+        table = PlainTable([""], [*headers, "recall"], title, narrow=True)
         for label, row in zip(self.labels, self.confusion.tolist(), strict=True):
             recall = self.recalls[label]
             table.add_row(label, *map(str, row), "–" if math.isnan(recall) else f"{recall:.1%}")
-        Console().print(table)
-        print("Rows are the truth, columns what was recognised.")
+        console.print(table)
+        print(f"Rows are the truth, columns what was predicted. {legend}".rstrip())
         scores = self.scores()
         print(f"UAR {scores['uar']:.1%}   WA {scores['wa']:.1%}   macro-F1 {scores['macro_f1']:.1%}")
 

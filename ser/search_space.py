@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from ser.errors import UserError
 
@@ -55,13 +58,36 @@ class Sweep:
         """Return settings with which the command can be tried."""
         return {name: _values(distribution)[0] for name, distribution in self.space.items()}
 
+    def check(self, settings: Mapping[str, Setting]) -> None:
+        """See that this sweep can have chosen a trial's settings, which a study's storage may hold from elsewhere.
+
+        Raises:
+            UserError: It cannot: they would decide what a fit runs.
+        """
+        for name, value in settings.items():
+            if name not in self.space or not _allows(self.space[name], value):
+                raise UserError(
+                    f"The study holds a trial with {name} = {value!r}, which the sweep file does not "
+                    "allow. Give --name, or another --storage, for a study of this sweep file alone."
+                )
+
     def arguments(self, settings: Mapping[str, Setting]) -> list[str]:
-        """Return a trial's settings as options of the command line, as W&B's agent writes them."""
+        """Return a trial's settings as options of the command line, as W&B's agent writes them.
+
+        Raises:
+            UserError: See :meth:`check`.
+        """
+        self.check(settings)
         constants = {name: _as_setting(value) for name, value in self.constants.items()}
         return [f"--{name}={_as_text(value)}" for name, value in {**constants, **settings}.items()]
 
     def overlay(self, settings: Mapping[str, Setting]) -> dict[str, Any]:
-        """Return a trial's settings as a config, to be laid over that of the sweep."""
+        """Return a trial's settings as a config, to be laid over that of the sweep.
+
+        Raises:
+            UserError: See :meth:`check`.
+        """
+        self.check(settings)
         config: dict[str, Any] = {}
         for name, value in {**self.constants, **settings}.items():
             *groups, last = name.split(".")
@@ -72,11 +98,11 @@ class Sweep:
             place[last] = json.loads(value) if written_out else value
         return config
 
-    def sampler(self) -> BaseSampler:
-        """Return what chooses settings."""
+    def sampler(self, seed: int) -> BaseSampler:
+        """Return what chooses settings; a grid's are taken in one order, whatever the seed."""
         if self.method == "grid":
             return GridSampler({name: _values(distribution) for name, distribution in self.space.items()})
-        return TPESampler() if self.method == "bayes" else RandomSampler()
+        return SeededByTrial(TPESampler if self.method == "bayes" else RandomSampler, seed)
 
     def pruner(self, max_epochs: int | None) -> BasePruner:
         """Return what ends hopeless trials.
@@ -90,6 +116,43 @@ class Sweep:
         eta, last = settings.get("eta", 3), settings.get("max_iter")
         first = settings["min_iter"] if last is None else max(1, int(last / eta ** settings["s"]))
         return HyperbandPruner(min_resource=first, max_resource=last or max_epochs or "auto", reduction_factor=eta)
+
+
+class SeededByTrial(BaseSampler):
+    """Another sampler, made anew for every trial, with a seed of its own: the search's and the trial's number.
+
+    So a study goes on as it would have without a break, and no two processes draw the same.
+
+    Args:
+        make: Makes the other sampler from its seed.
+        seed: Of the search.
+    """
+
+    def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
+        self.make = make
+        self.seed = seed
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Make the trial's sampler."""
+        (seed,) = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
+        self.sampler = self.make(seed=int(seed))
+        self.sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that are chosen together."""
+        return self.sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Choose these."""
+        return self.sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Choose another parameter."""
+        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -234,6 +297,12 @@ def _values(distribution: BaseDistribution) -> Sequence[Any]:
         case FloatDistribution():
             return [distribution.low]
     raise TypeError(type(distribution))
+
+
+def _allows(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, FloatDistribution):
+        return isinstance(value, float) and distribution.low <= value <= distribution.high
+    return value in _values(distribution)
 
 
 def _as_setting(value: Any) -> Setting:

@@ -76,7 +76,7 @@ def reason(error: BaseException) -> str:
 
 
 def open_study(
-    storage: RDBStorage, name: str, sweep: Sweep, config: dict[str, Any], folds: Sequence[int] | None
+    storage: RDBStorage, name: str, sweep: Sweep, config: dict[str, Any], folds: Sequence[int] | None, seed: int = 1
 ) -> optuna.Study:
     """Create a study or join it.
 
@@ -86,9 +86,10 @@ def open_study(
         sweep: What its trials are.
         config: The config of a trial.
         folds: What a trial's score is the mean over.
+        seed: Of the search.
 
     Raises:
-        UserError: There is one of this name whose scores cannot be compared.
+        UserError: There is one of this name whose scores cannot be compared, or with trials that are not of the sweep.
     """
     max_epochs = config["trainer"]["max_epochs"]
     study = optuna.create_study(
@@ -96,7 +97,7 @@ def open_study(
         storage=storage,
         direction="maximize",
         load_if_exists=True,
-        sampler=sweep.sampler(),
+        sampler=sweep.sampler(seed),
         pruner=sweep.pruner(max_epochs if max_epochs and max_epochs > 0 else None),
     )
     ours = {
@@ -114,6 +115,8 @@ def open_study(
             + "\n".join(f"  {line}" for line in differing)
             + "\nGive the same settings, or --name for another study."
         )
+    for trial in study.get_trials(deepcopy=False):
+        sweep.check(trial.params)
     return study
 
 

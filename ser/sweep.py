@@ -66,7 +66,7 @@ def run(args: Sequence[str]) -> None:
 
     url = storage_url(options.storage, experiment)
     storage = open_storage(url)
-    study = open_study(storage, experiment.name, sweep, yaml.safe_load(cli.config_text), folds)
+    study = open_study(storage, experiment.name, sweep, yaml.safe_load(cli.config_text), folds, options.seed)
     print(f"Study {study.study_name} in {url.render_as_string()}; run folders in {experiment}", flush=True)
     trials = Trials(study, storage, sweep, Plan(shared, experiment, folds, environments(cli, options.jobs)))
     _search(trials, min(options.count, sweep.size or options.count), url)
@@ -96,9 +96,14 @@ def _parse(args: Sequence[str]) -> Namespace:
     parser.add_argument("--folds", help="all, or numbers such as 0,1,2: score by their mean; one fold if left out")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all experiments")
     parser.add_argument("--name", help="of the study and its experiment; sweep-<file> if left out")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the search (default 1): with one job, it repeats the same trials"
+    )
     options = parser.parse_args(args)
     if options.count < 1 or options.jobs < 1:
         raise UserError(f"--count is {options.count} and --jobs {options.jobs}; both must be at least 1.")
+    if options.seed < 0:
+        raise UserError(f"--seed is {options.seed}; it must be 0 or more.")
     return options
 
 

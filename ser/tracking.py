@@ -1,5 +1,6 @@
 """Weights & Biases: where a run can be followed, with or without an account."""
 
+import functools
 import os
 import secrets
 import sys
@@ -8,13 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
 from ser.runs import Evaluation, RunFolder
+from ser.streams import showing
 
 WANDB_ID = "wandb_id"  # file of the run folder
 HEARD = 10  # mistakes whose recordings are kept
+ANSWERS_WITHIN_S = 30.0  # a server, to the start of a run
+DRAWN = 30  # characters of an emotion that are drawn
+
+
+def _kept_from_failing(method: Callable[..., None]) -> Callable[..., None]:
+    """Let a run go on without W&B where that fails, with one message: the run folder holds everything."""
+
+    @functools.wraps(method)
+    def call(self: "WandbLogger", *args: Any, **kwargs: Any) -> None:
+        if self.lost:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.give_up(error)
+
+    return call
 
 
 class WandbLogger(loggers.WandbLogger):
@@ -41,6 +61,7 @@ class WandbLogger(loggers.WandbLogger):
             offline = not _key_configured()
         super().__init__(project=project, offline=offline, log_model=log_model, tags=tags or [])
         del self._wandb_init["anonymous"]  # W&B warns of the argument that Lightning always passes
+        self.lost = False
         self.run_folder: RunFolder | None = None
         self.tags = tags or []
         self.audio_mb = audio_mb
@@ -81,18 +102,36 @@ class WandbLogger(loggers.WandbLogger):
                 "group": path.parent.name,
                 "id": _identity(path),
                 "config": self._facts(),
-                "settings": wandb.Settings(silent=True, init_timeout=30),
+                "settings": wandb.Settings(silent=True, init_timeout=ANSWERS_WITHIN_S),
             }
             try:
                 return super().experiment
-            except wandb.errors.Error as error:  # no network, or a key that is not valid
-                print(f"W&B cannot be reached, so the run is kept offline ({error}).", file=sys.stderr)
+            except Exception as error:  # no network, or a key or an address that is not valid
+                said = str(error).splitlines()[0]
+                print(f"W&B cannot be reached, so the run is kept offline ({said}).", file=sys.stderr)
                 self._offline = True
                 (path / WANDB_ID).unlink()  # W&B holds the id of the attempt to be in use
                 self._wandb_init |= {"mode": "offline", "id": _identity(path)}
-        return super().experiment
+            try:
+                return super().experiment
+            except Exception as error:
+                self.give_up(error)
+        return _DummyExperiment() if self.lost else super().experiment
+
+    def give_up(self, error: Exception) -> None:
+        """Say once that nothing more is logged."""
+        self.lost = True
+        with showing("What happened to W&B"):
+            said = f"W&B failed ({type(error).__name__}: {error}), so nothing more is logged there"
+            print(f"ser: warning: {said}; the run folder holds everything.", file=sys.stderr)
+
+    log_metrics = rank_zero_only(_kept_from_failing(loggers.WandbLogger.log_metrics))
+    log_hyperparams = rank_zero_only(_kept_from_failing(loggers.WandbLogger.log_hyperparams))
+    after_save_checkpoint = _kept_from_failing(loggers.WandbLogger.after_save_checkpoint)
+    finalize = rank_zero_only(_kept_from_failing(loggers.WandbLogger.finalize))
 
     @rank_zero_only
+    @_kept_from_failing
     def log_evaluation(self, stage: str, evaluation: Evaluation) -> None:
         """Show the confusion matrix, interactive and as a row-normalised heat map, and the recalls.
 
@@ -118,6 +157,7 @@ class WandbLogger(loggers.WandbLogger):
         self.experiment.summary.update({f"{stage}/{name}": scores[name] for name in ("uar", "wa", "macro_f1")})
 
     @rank_zero_only
+    @_kept_from_failing
     def log_predictions(self, stage: str, evaluation: Evaluation, recordings: Mapping[str, Path]) -> None:
         """List every utterance, the most confident mistakes first, and let these be heard.
 
@@ -135,8 +175,9 @@ class WandbLogger(loggers.WandbLogger):
         spare = self.audio_mb * 1e6
         for row, i in enumerate(order):
             path = recordings[evaluation.files[i]]
-            heard = bool(wrong[i]) and row < HEARD and path.stat().st_size <= spare
-            spare -= path.stat().st_size if heard else 0
+            size = path.stat().st_size if path.is_file() else spare + 1  # it may be gone since it was read
+            heard = bool(wrong[i]) and row < HEARD and size <= spare
+            spare -= size if heard else 0
             table.add_data(
                 evaluation.files[i],
                 evaluation.speakers[i],
@@ -149,6 +190,7 @@ class WandbLogger(loggers.WandbLogger):
         self.experiment.log({f"{stage}/predictions": table})
 
     @rank_zero_only
+    @_kept_from_failing
     def log_summary(self, values: Mapping[str, float], table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep values in the summary, and show a table of rows with the same columns."""
         import wandb
@@ -164,7 +206,7 @@ class WandbLogger(loggers.WandbLogger):
 
     def where(self) -> str | None:
         """Return the lines that say how to look at the run."""
-        if self._experiment is None:
+        if self._experiment is None or self.lost:
             return None
         if not self._offline:
             return f"W&B: {self._experiment.url}"
@@ -190,9 +232,11 @@ def heat_map(evaluation: Evaluation) -> Any:
     axes = figure.subplots()
     image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(evaluation.labels))
-    axes.set_xticks(ticks, evaluation.labels, rotation=45, ha="right")
-    axes.set_yticks(ticks, evaluation.labels)
-    axes.set(xlabel="recognised", ylabel="truth")
+    labels = [label if len(label) <= DRAWN else f"{label[: DRAWN - 1]}…" for label in evaluation.labels]
+    labels = [label.replace("$", r"\$") for label in labels]  # Matplotlib takes what two of them enclose for a formula
+    axes.set_xticks(ticks, labels, rotation=45, ha="right")
+    axes.set_yticks(ticks, labels)
+    axes.set(xlabel="predicted", ylabel="truth")
     for row, column in torch.cartesian_prod(torch.arange(len(ticks)), torch.arange(len(ticks))).tolist():
         value = share[row, column].item()
         text = f"{value:.0%}\n{int(confusion[row, column])}"
@@ -210,24 +254,30 @@ def _identity(path: Path) -> str:
 
 
 def _key_configured() -> bool:
-    """Tell whether W&B would log in, without asking it to: it would prompt."""
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
-        return False
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import netrc
+    """Tell whether W&B would log in to its server, found as W&B does it, without asking it to: it would prompt."""
+    import wandb
+    from wandb.sdk.lib import wbauth
 
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        settings = wandb.Settings()
+        folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb"))
+        settings.settings_system = str(folder.expanduser() / "settings")
+        settings.update_from_system_settings()  # where `wandb login --host` keeps the server
+        settings.update_from_env_vars(dict(os.environ))
+        if settings.mode in ("offline", "disabled", "dryrun"):
+            return False
+        key = settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url)
+        return bool(key)
+    except Exception:  # an address or a key that is not valid: W&B says so when it starts
+        return True
 
 
 def finish(failed: bool) -> None:
     """End the W&B run of this process, if there is one: everything is on disk or uploaded when this returns."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+        with showing("The end of the W&B run"):
+            wandb.finish(exit_code=int(failed))
 
 
 def silence() -> None:

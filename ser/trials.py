@@ -60,7 +60,7 @@ class FollowedTrial:
     def follow(self) -> tuple[TrialState, float | None] | None:
         """Report what is new; return how the trial ended, if it did."""
         ended = self.fit.ended()  # before its epochs are read: what an ended fit wrote is all there
-        if not self.uars and self._hopeless() and ended is None:
+        if not self.uars and self._hopeless():  # also if it has ended meanwhile: what is pruned is no matter of speed
             self.fit.stop()
             return TrialState.PRUNED, None
         if ended is None:
@@ -139,7 +139,10 @@ class Trials:
                 self._give_back(followed.trial)
 
     def _start(self, slot: int, count: int) -> None:
-        trial = self.study.ask(self.sweep.space)
+        try:
+            trial = self.study.ask(self.sweep.space)
+        except ValueError as error:  # of a trial that was queued with other distributions
+            raise UserError(f"The study holds a trial that is not of this sweep file: {error}. Give --name.") from error
         self._beat(trial)
         if trial.number in [other.number for other in _counted(self.study)][:count]:
             self.running.append(FollowedTrial(trial, self.sweep.arguments(trial.params), slot, self.plan))

@@ -37,7 +37,7 @@ from ser.data.splits import SIDES
 from ser.errors import JobEnded, UserError, user_error_behind
 from ser.job import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
 from ser.parser import Parser
-from ser.recorder import RunRecorder
+from ser.recorder import RunRecorder, say_device
 from ser.runs import RunFolder, RunOptions
 from ser.task import EmotionClassifier
 from ser.tracking import WandbLogger, finish, silence
@@ -254,6 +254,13 @@ class SerCLI(LightningCLI):
                 _refuse_other_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
             config.ckpt_path = checkpoint
         self._refuse_unknown_monitors()
+        say_device(self.trainer)
+
+    def before_test(self) -> None:
+        """Say what it runs on, before features are computed."""
+        say_device(self.trainer)
+
+    before_validate = before_predict = before_test
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint, and say where everything is."""

@@ -104,7 +104,8 @@ def test_a_grid_has_as_many_trials_as_settings(read):
 def test_samplers_are_those_of_the_method(read):
     values = {"x": {"values": [1, 2]}}
     for method, sampler in (("bayes", "TPESampler"), ("random", "RandomSampler"), ("grid", "GridSampler")):
-        assert type(read(method=method, parameters=values).sampler()).__name__ == sampler
+        ours = read(method=method, parameters=values).sampler(1)
+        assert getattr(ours, "make", type(ours)).__name__ == sampler
 
 
 @pytest.mark.parametrize(
@@ -182,3 +183,54 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content, said):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read_sweep(tmp_path)
+
+
+MIXED = {
+    "optimizer.lr": {"distribution": "log_uniform_values", "min": 0.0001, "max": 0.1},
+    "model.net.lstm_hidden": {"values": [8, 16, 32]},
+    "model.net.num_blocks": {"min": 1, "max": 9},
+}
+
+
+def drawn(sweep, seed, *counts):
+    """Return the settings of the trials of a study that is broken off after some of them."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", sampler=sweep.sampler(seed))
+    for count in counts:
+        study.sampler = sweep.sampler(seed)  # of another process
+        for _ in range(count):
+            trial = study.ask(sweep.space)
+            study.tell(trial, trial.params["model.net.num_blocks"] - trial.params["model.net.lstm_hidden"] / 10)
+    return [trial.params for trial in study.trials]
+
+
+@pytest.mark.parametrize("method", ["bayes", "random", "grid"])
+def test_a_seed_repeats_the_trials_and_a_break_changes_none(read, method):
+    parameters = MIXED if method != "grid" else {key: MIXED[key] for key in list(MIXED)[1:]}
+    sweep = read(method=method, parameters=parameters)
+    once = drawn(sweep, 3, 15)
+    assert drawn(sweep, 3, 15) == once
+    assert drawn(sweep, 3, 4, 9, 2) == once
+    assert len({tuple(settings.values()) for settings in once}) > 10  # nothing is drawn again and again
+    assert (drawn(sweep, 4, 15) == once) == (method == "grid")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.net", '{"class_path": "subprocess.Popen", "init_args": {"args": "touch PWNED", "shell": true}}'),
+        ("model.net.lstm_hidden", '{"class_path": "subprocess.Popen"}'),
+        ("model.net.lstm_hidden", 9),
+        ("optimizer.lr", 0.5),
+        ("optimizer.lr", float("nan")),
+        ("model.net.num_blocks", 1.5),
+        ("trainer.logger", "nowhere.Logger"),
+    ],
+)
+def test_settings_that_the_sweep_does_not_allow_are_refused(read, name, value):
+    sweep = read(parameters=MIXED)
+    settings = {"optimizer.lr": 0.01, "model.net.lstm_hidden": 8, "model.net.num_blocks": 2}
+    assert sweep.arguments(settings) == [f"--{key}={value}" for key, value in settings.items()]
+    for use in (sweep.arguments, sweep.overlay):
+        with pytest.raises(UserError, match=rf"The study holds a trial with {name} = .*which the sweep file does not"):
+            use({**settings, name: value})

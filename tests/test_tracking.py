@@ -1,18 +1,24 @@
 """The W&B run that a fit leaves offline, read back with W&B's own reader."""
 
+import contextlib
 import csv
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 import torch
 
+from ser import tracking
 from ser.cli import main
 from ser.runs import Evaluation, RunFolder
-from ser.tracking import HEARD, WandbLogger, finish, heat_map
+from ser.tracking import HEARD, WandbLogger, finish, heat_map, silence
 
 CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
 
@@ -146,6 +152,137 @@ def test_recordings_are_kept_up_to_a_size(tmp_path, monkeypatch):
         finish(failed=False)
     staged = [path.read_bytes()[:1] for path in tmp_path.rglob("staging/*") if path.stat().st_size == 1000]
     assert sorted(staged) == [b"\x00", b"\x02"]  # of three mistakes, the two of which the network was surest
+
+
+def evaluation_of(labels):
+    count = len(labels)
+    names = [f"{number}.wav" for number in range(count)]
+    return Evaluation(labels, names, ["x"] * count, torch.arange(count), torch.eye(count).roll(1, 0))
+
+
+def test_heat_map_takes_any_label():
+    labels = [r"$\foo$", r"\frac{", "a_b^c", "$", "$x$ and $y$", "very long " * 30, "[/01]", r"\$"]
+    figure = heat_map(evaluation_of(labels))
+    figure.savefig(io.BytesIO())
+    shown = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert [text.replace(r"\$", "$") for text in shown[:5]] == labels[:5]
+    assert len(shown[5]) == 30
+    assert figure.axes[0].get_position().width > 0.3  # the names have not taken all the room
+
+
+def test_a_recording_that_is_gone_costs_no_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = WandbLogger()
+    logger.attach(RunFolder(tmp_path, "run"), [], dict)
+    evaluation = evaluation_of(["calm", "wild"])
+    try:
+        logger.log_predictions("test", evaluation, {name: tmp_path / name for name in evaluation.files})
+    finally:
+        finish(failed=False)
+    (table,) = [path for path in tmp_path.rglob("*predictions*.json") if path.is_file()]
+    assert len(json.loads(table.read_text())["data"]) == 2
+    assert not logger.lost
+
+
+KEY = "k" * 40
+OURS, THEIRS = "https://wandb.example.org:8080", "https://api.wandb.ai"
+
+
+def home(folder, monkeypatch, netrc="", settings=""):
+    """Give this process a home with these files."""
+    (folder / ".netrc").write_text(netrc)
+    (folder / ".netrc").chmod(0o600)
+    file = folder / ".config/wandb/settings"
+    file.parent.mkdir(parents=True)
+    file.write_text(settings)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+
+
+def teardown_wandb():
+    """Let W&B forget its settings and end its service, whose other end may be dead."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None:
+        with contextlib.suppress(ConnectionError):
+            wandb.teardown()
+
+
+def machine(host):
+    return f"machine {host.removeprefix('https://')}\n  login user\n  password {KEY}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "environment", "online"),
+    [
+        ({}, {}, False),
+        ({"netrc": machine(THEIRS)}, {}, True),
+        ({"netrc": machine(THEIRS)}, {"WANDB_BASE_URL": OURS}, False),
+        ({"netrc": machine(OURS)}, {"WANDB_BASE_URL": OURS}, True),
+        ({"netrc": machine(OURS)}, {}, False),
+        ({"netrc": machine(OURS), "settings": f"[default]\nbase_url = {OURS}\n"}, {}, True),  # wandb login --host
+        ({"netrc": machine(THEIRS), "settings": f"[default]\nbase_url = {OURS}\n"}, {}, False),
+        ({"netrc": machine(THEIRS), "settings": "[default]\nmode = offline\n"}, {}, False),  # wandb offline
+        ({}, {"WANDB_BASE_URL": OURS, "WANDB_API_KEY": KEY}, True),
+        ({}, {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, False),
+        ({"netrc": machine(OURS)}, {"WANDB_BASE_URL": OURS, "NETRC": "/nowhere"}, False),
+    ],
+)
+def test_a_run_is_online_where_its_server_has_a_key(tmp_path, monkeypatch, files, environment, online):
+    for name in [name for name in os.environ if name.startswith(("WANDB", "NETRC"))]:
+        monkeypatch.delenv(name)
+    home(tmp_path, monkeypatch, **files)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert WandbLogger().offline != online
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "no address"])
+def test_a_server_that_cannot_be_reached_leaves_the_run_offline_with_one_message(
+    tmp_path, monkeypatch, capsys, address
+):
+    monkeypatch.setattr(tracking, "ANSWERS_WITHIN_S", 1.0)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", address)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))  # undone with all that W&B sets
+    silence()
+    teardown_wandb()  # which has read its settings
+    logger = WandbLogger()
+    assert not logger.offline
+    logger.attach(RunFolder(tmp_path, "run"), [], dict)
+    try:
+        logger.log_metrics({"val/uar": 0.5})
+        logger.log_evaluation("test", evaluation_of(["calm", "wild"]))
+    finally:
+        finish(failed=False)
+        teardown_wandb()
+    assert logger.offline
+    assert not logger.lost
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("W&B cannot be reached, so the run is kept offline (")
+    assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
+
+
+def test_a_run_goes_on_where_w_and_b_dies(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    silence()
+    teardown_wandb()
+    logger = WandbLogger()
+    logger.attach(RunFolder(tmp_path, "run"), [], dict)
+    logger.log_metrics({"val/uar": 0.5})
+    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    (service,) = [int(line.split()[0]) for line in children.stdout.splitlines() if "wandb-core" in line]
+    os.kill(service, signal.SIGKILL)
+    time.sleep(0.5)
+    for _ in range(3):
+        logger.log_metrics({"val/uar": 0.5})
+        logger.log_evaluation("test", evaluation_of(["calm", "wild"]))
+    assert logger.where() is None
+    logger.finalize("success")
+    finish(failed=False)
+    said = capsys.readouterr().err
+    assert said.count("so nothing more is logged there; the run folder holds everything.") == 1
+    assert "Traceback" not in said
 
 
 def test_heat_map_shows_counts_and_shares():

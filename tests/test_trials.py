@@ -19,9 +19,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 
 from ser import trials
+from ser.cli import main
 from ser.errors import UserError
 from ser.search_space import read_sweep
 from ser.study import open_storage, open_study, storage_url
@@ -42,7 +44,7 @@ parser.add_argument("--optimizer.lr", dest="lr", type=float)
 for name in ("run.root", "run.experiment", "run.name", "test_checkpoint", "does"):
     parser.add_argument("--" + name, dest=name)
 parser.add_argument("--data.fold", dest="fold", type=int, default=0)
-options = vars(parser.parse_args(sys.argv[4:]))
+options = vars(parser.parse_known_args(sys.argv[4:])[0])
 assert options["test_checkpoint"] == "none"
 run = pathlib.Path(options["run.root"], options["run.experiment"], options["run.name"])
 run.mkdir()
@@ -357,3 +359,70 @@ def test_trials_that_cannot_be_compared_are_refused(start):
         start(folds=[2])
     with pytest.raises(UserError, match=r"parameters\.optimizer\.lr: .*0\.9.*, now"):
         start(folds=[0, 1], values=(0.5,))
+
+
+POPEN = '{"class_path": "subprocess.Popen", "init_args": {"args": "touch PWNED", "shell": true}}'
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.WAITING])
+@pytest.mark.parametrize("name", ["model.net", "optimizer.lr"])
+def test_a_stored_trial_cannot_say_what_runs(start, tmp_path, name, state):
+    running = start(values=(0.5, 0.7))
+    choices = CategoricalDistribution([POPEN])
+    score = 0.9 if state == TrialState.COMPLETE else None
+    running.study.add_trial(create_trial(state=state, value=score, params={name: POPEN}, distributions={name: choices}))
+
+    def use():  # it came after the study was opened
+        running.run(3, lambda: None)
+        running.sweep.overlay(running.study.best_trial.params)
+
+    with pytest.raises(UserError, match="The study holds a trial"):
+        use()
+    with pytest.raises(UserError, match=rf"The study holds a trial with {name} = '.*subprocess.*--name"):
+        start(values=(0.5, 0.7))
+    for made in tmp_path.rglob("trial*.log"):
+        assert "Popen" not in made.read_text()
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+def test_a_queued_trial_cannot_leave_the_bounds(start, tmp_path):
+    running = start(values=(0.5, 0.7), method="random")
+    running.study.enqueue_trial({"optimizer.lr": 0.6})
+    with pytest.raises(UserError, match="The study holds a trial"):
+        running.run(1, lambda: None)
+    assert not run_of(tmp_path, "trial0").exists()
+
+
+def test_a_hopeless_trial_is_pruned_even_if_it_has_ended(start, monkeypatch):
+    monkeypatch.setattr(trials, "POLL_S", 1.0)  # every fit ends between two looks
+    once = {"type": "hyperband", "max_iter": 2, "s": 1}
+    running = start(early_terminate=once, values=(0.9, 0.2))
+    running.study.sampler = optuna.samplers.RandomSampler()
+    for value in (0.9, 0.2):
+        running.study.enqueue_trial({"optimizer.lr": value})
+    running.run(2, lambda: None)
+    assert [trial.state for trial in running.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_the_seed_of_a_sweep_repeats_its_trials(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ser"])
+    config = Path(__file__).parents[1] / "configs/cornn.yaml"
+    content = {
+        "command": ["ser", "fit", "--config", str(config), "${args}"],
+        "method": "bayes",
+        "metric": {"name": "val/uar", "goal": "maximize"},
+        "parameters": {"optimizer.lr": {"min": 0.1, "max": 0.9}},
+    }
+    (tmp_path / "tiny.yaml").write_text(json.dumps(content))
+
+    def sweep(root, seed, count):
+        options = ["--count", count, "--seed", seed, "--root", tmp_path / root, "--", "--data.cache_dir", cache]
+        assert main(["sweep", *map(str, [tmp_path / "tiny.yaml", *options]), "--trainer.accelerator", "cpu"]) == 0
+        storage = f"sqlite:///{tmp_path / root / 'sweep-tiny/study.db'}"
+        return [trial.params for trial in optuna.load_study(study_name="sweep-tiny", storage=storage).trials]
+
+    once = sweep("a", 5, 3)
+    assert sweep("b", 5, 2) == once[:2]
+    assert sweep("b", 5, 3) == once  # goes on with what comes next
+    assert sweep("c", 6, 1) != once[:1]
+    assert main(["sweep", str(tmp_path / "tiny.yaml"), "--count", "1", "--seed", "-1"]) == 2

@@ -19,6 +19,7 @@ RANGE_DB = 70.0
 DPI = 120
 
 
+@mpl.rc_context({"text.parse_math": False})  # a dollar in a name begins no formula
 def save_pictures(corpus: SpeechCorpus, folder: Path) -> list[Path]:
     """Draw the number of utterances by emotion and gender, and one spectrogram for every emotion.
 

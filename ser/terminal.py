@@ -1,0 +1,73 @@
+"""Tables in the terminal: whatever is in them is shown as it is, and nothing is cut where the terminal is narrow."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+LETTERS = 3  # of a name that is shortened, at least
+NUMBER = 4  # characters of a column of numbers, without the space behind it
+
+
+class PlainTable(Table):
+    """A narrow table whose names may hold anything: nothing of them is taken for Rich's markup.
+
+    Args:
+        words: Headers of the columns of words.
+        numbers: Headers of the columns of numbers, to the right of those.
+        title: What stands above.
+        narrow: Leave one space between columns instead of two.
+    """
+
+    def __init__(
+        self, words: Sequence[str], numbers: Sequence[str] = (), title: str | None = None, narrow: bool = False
+    ) -> None:
+        super().__init__(
+            title=None if title is None else _as_it_is(title),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 0 if narrow else 1, 0, 0),
+            show_edge=False,
+        )
+        for header in words:
+            self.add_column(_as_it_is(header), overflow="fold")
+        for header in numbers:
+            self.add_column(_as_it_is(header), justify="right", overflow="fold")
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row of texts."""
+        super().add_row(*map(_as_it_is, cells), **options)
+
+
+def side_by_side(names: Sequence[str], width: int) -> tuple[list[str], str]:
+    """Shorten names until they fit as headers of columns: to their first letters, or else to numbers.
+
+    Args:
+        names: Different names.
+        width: Characters that there are for the columns.
+
+    Returns:
+        The headers, and a line that says what they stand for; empty if they are the names.
+    """
+    width = max(width, len(names) * (NUMBER + 2))
+    for headers in (list(names), [_beginning(name, names) for name in names]):
+        if sum(max(cell_len(header), NUMBER) + 1 for header in headers) <= width:
+            break
+    else:
+        headers = [str(number) for number in range(1, len(names) + 1)]
+    stand_for = [f"{header} {name}" for header, name in zip(headers, names, strict=True) if header != name]
+    return headers, f"Columns: {', '.join(stand_for)}." if stand_for else ""
+
+
+def _beginning(name: str, names: Sequence[str]) -> str:
+    """Return the first letters of a name with which no other begins."""
+    beginnings = (name[:letters] for letters in range(LETTERS, len(name)))
+    return next((it for it in beginnings if sum(other.startswith(it) for other in names) == 1), name)
+
+
+def _as_it_is(text: str) -> Text:
+    """Return a text that Rich shows as it is, but for characters that would move the cursor or colour what follows."""
+    return Text("".join(character if character.isprintable() else "?" for character in text))
