@@ -10,14 +10,18 @@ from typing import Any, NoReturn
 
 import audiomentations
 import torch
+import yaml
 from audiomentations.core.transforms_interface import BaseWaveformTransform
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_dumper, set_loader
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 import ser.corpora
 import ser.data
 import ser.models
+from ser.config_yaml import dump, load, plain
 from ser.errors import UserError
+from ser.names import Name, OptionalName, as_name
 
 # Made by libraries, whose errors are no UserErrors.
 OF_LIBRARIES = (BaseWaveformTransform, torch.optim.Optimizer)
@@ -44,13 +48,42 @@ def _classes(key: str) -> list[str]:
     )
 
 
+def _load(text: str) -> Any:
+    """Read an option's value, or a config."""
+    value = load(text)
+    if isinstance(value, dict | list):
+        return value
+    if value is None and text.lstrip().startswith("#") and "\n" not in text:
+        return text  # no comment, but a value that begins like one
+    return get_loader("yaml")(text)  # a single value, of which the option's type makes what it is
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise ValueError("Expected a name")
+    return as_name(value)
+
+
+set_loader("ser", _load, (yaml.YAMLError,))
+set_dumper("ser", dump)
+set_dumper("yaml", dump)  # which LightningCLI asks for by name
+for _type, _read in {Name: _name, OptionalName: lambda value: None if value is None else _name(value)}.items():
+    register_type(_type, lambda value: value, _read, type_check=lambda value, _: type(value) is str)
+
+
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser, which refuses abbreviated options and raises instead of exiting."""
+    """LightningCLI's parser, which refuses abbreviated options, raises instead of exiting, and leaves names as text."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("parser_mode", "ser")
         kwargs.setdefault("usage", "%(prog)s [options]")  # a hundred options are listed once, below it
         super().__init__(*args, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parse a command line."""
+        config: Namespace = plain(super().parse_args(*args, **kwargs))
+        return config
 
     def instantiate(
         self, namespace: Namespace, instantiate_groups: bool = True, *, instantiators: Any = None

@@ -1,39 +1,55 @@
-"""The leakage audit: what the sides of a split share, and whether the protocol allows it."""
+"""The audit of a split: what its sides share, whether the protocol allows it, and whether a score can mean anything."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from ser.config_yaml import flow
 from ser.data.splits import SIDES, Protocol, Split, Utterance
 from ser.errors import UserError
+from ser.names import look_alikes
 
 NAMED = 5  # speakers, sentences or pairs that a message names
+FEW = 10  # utterances of a validation set of which chance decides
+FEW_OF_AN_EMOTION = 2
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a split's sides share.
+    """What a split's sides share, and what they lack.
 
     Attributes:
         leaks: What the protocol forbids, a sentence each.
-        notes: What it tolerates, a sentence each; every output says so.
+        faults: What leaves nothing to train, to choose or to test, with the way out, a paragraph each.
+        tolerated: What is shared as the protocol allows, a sentence each.
+        warnings: What makes a score worth less, a sentence each.
     """
 
     leaks: tuple[str, ...]
-    notes: tuple[str, ...]
+    faults: tuple[str, ...]
+    tolerated: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every output says."""
+        return (*self.tolerated, *self.warnings)
 
     def enforce(self) -> None:
-        """Stop on a leak.
+        """Stop on a leak, or a fault.
 
         Raises:
-            UserError: Naming what is shared.
+            UserError: Naming what is shared, or lacking.
         """
         if self.leaks:
             raise UserError("The split leaks, so its scores would mean nothing:\n  " + "\n  ".join(self.leaks))
+        if self.faults:
+            raise UserError("The scores of this split would mean nothing:\n  " + "\n  ".join(self.faults))
 
 
 def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split, protocol: Protocol) -> Audit:
-    """Compare every two sides of a split.
+    """Compare every two sides of a split, and look at the emotions of each.
 
     Speakers may be shared where the protocol is not speaker-disjoint, sessions and sentences likewise; the same
     recording on two sides is always a leak, but for a test that is the validation set by the protocol's own word.
@@ -75,7 +91,9 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
     if heard:
         notes.append(f"Speakers are shared, as the protocol allows: {', '.join(heard)}.")
     notes += _tolerated(utterances, split, protocol)
-    return Audit(tuple(leaks), tuple(notes))
+    spoken = _by_speaker(utterances)
+    warnings = [*_doubtful(utterances, spoken, protocol), *_lacking(utterances, split)]
+    return Audit(tuple(leaks), tuple(_faults(utterances, spoken, split)), tuple(notes), tuple(warnings))
 
 
 def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol) -> Iterator[str]:
@@ -91,6 +109,96 @@ def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol
     unused = len(utterances) - len({*split.train, *split.val, *split.test})
     if unused:
         yield f"{unused} of {len(utterances)} utterances are on no side of this fold."
+
+
+def _faults(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], split: Split) -> Iterator[str]:
+    """Say what a fit cannot learn, choose or be tested on."""
+    train, val, test = (_emotions(utterances, split.side(side)) for side in SIDES)
+    if len(train) == 1:
+        yield f"train holds one emotion, {_some([*train])}: there is nothing to tell apart. Choose another protocol."
+    if len(val) == 1:
+        tested = {utterances[i].speaker for i in split.test}
+        most = max(sorted(spoken.keys() - tested), key=lambda speaker: len(spoken[speaker]), default="")
+        advice = f", such as {most!r} with its {len(spoken[most])}" if len(spoken.get(most, "")) > 1 else ""
+        yield (
+            f"val holds one emotion, {_some([*val])} ({_utterances(val.total())}): a score of it cannot choose the "
+            f"checkpoint. Choose on a speaker of several emotions{advice} (--data.protocol.validation_speaker, or "
+            "FixedSpeakers), or on several speakers (--data.protocol SpeakerKFold)."
+        )
+    lacking = [emotion for emotion in test if emotion not in train]
+    if lacking and len(train) > 1:
+        yield (
+            f"test holds {_some(lacking)}, which train lacks, and nothing can be recognised that was not trained on. "
+            f"Use the emotions that are trained on (--data.emotions '{flow([*train])}'), count {lacking[0]} as one of "
+            f"them (--data.merge '{flow({lacking[0]: next(iter(train))})}'), or choose another protocol."
+        )
+    elif lacking:
+        yield f"test holds {_some(lacking)}, which train lacks."
+    if (len(val) == 1 or lacking) and _single(spoken):
+        yield (
+            "Every speaker has one emotion only. Does the emotion stand where the speaker is looked for? See "
+            "--data.speaker_pattern, or the column speaker of your table."
+        )
+
+
+def _lacking(utterances: Sequence[Utterance], split: Split) -> Iterator[str]:
+    """Say which emotions a side has none of, or too few."""
+    train, val, test = (_emotions(utterances, split.side(side)) for side in SIDES)
+    known = sorted({utterance.emotion for utterance in utterances})
+    if absent := [emotion for emotion in known if emotion not in train]:
+        yield f"train holds no {_some(absent)}, so UAR cannot reach 100 % where it is spoken."
+    if val.total() < FEW:
+        yield f"val holds {_utterances(val.total())}: chance has a part in which checkpoint is chosen."
+    if few := [f"{emotion} ({val[emotion]})" for emotion in train if val[emotion] < FEW_OF_AN_EMOTION]:
+        yield f"val holds fewer than {FEW_OF_AN_EMOTION} utterances of {_some(few)}, on which the checkpoint is chosen."
+    if absent := [emotion for emotion in known if emotion not in test]:
+        yield f"test holds no {_some(absent)}: its UAR is over the other emotions."
+
+
+def _doubtful(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], protocol: Protocol) -> Iterator[str]:
+    """Say what looks wrong with the names of speakers and emotions."""
+    if len(spoken) * 2 > len(utterances):
+        yield (
+            f"There are {len(spoken)} speakers of {_utterances(len(utterances))}: is the speaker's name more than the "
+            "speaker? If so, voices of the test are trained on. See --data.speaker_pattern, or the column speaker."
+        )
+    elif single := _single(spoken):
+        yield (
+            f"{len(single)} of {len(spoken)} speakers have one emotion each, such as {single[0]}: a voice tells the "
+            "emotion then."
+        )
+    ways = {
+        "emotion": "count one as the other with --data.merge",
+        "speaker": "one voice may be in train and in test: rename one, or take another column (--data.columns)",
+        **({"session": "rename one"} if protocol.session_disjoint else {}),
+        **({"sentence": "rename one"} if protocol.sentence_disjoint else {}),
+    }
+    for fact, way in ways.items():
+        for names in look_alikes({getattr(u, fact) for u in utterances} - {None}):
+            yield f"The {fact}s {_some([*map(repr, names)])} count as different. If they are the same, {way}."
+
+
+def _emotions(utterances: Sequence[Utterance], positions: Iterable[int]) -> Counter[str]:
+    found = Counter(utterances[i].emotion for i in positions)
+    return Counter({emotion: found[emotion] for emotion in sorted(found)})
+
+
+def _by_speaker(utterances: Sequence[Utterance]) -> Mapping[str, set[str]]:
+    """Return the emotions of every speaker."""
+    spoken: dict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        spoken[utterance.speaker].add(utterance.emotion)
+    return spoken
+
+
+def _single(spoken: Mapping[str, set[str]]) -> list[str]:
+    """Return the speakers of one emotion each, if they are most of all."""
+    single = sorted(speaker for speaker, emotions in spoken.items() if len(emotions) == 1)
+    return single if len(single) * 2 > len(spoken) else []
+
+
+def _utterances(number: int) -> str:
+    return "1 utterance" if number == 1 else f"{number} utterances"
 
 
 def _shared(fact: Callable[[int], str | None], ours: Sequence[int], theirs: Sequence[int]) -> list[str]:

@@ -115,6 +115,8 @@ def damaged(make_corpus):
     (root / "dan_anger_s1.wav").write_text("not audio " * 20)
     (root / "dan_anger_s2.wav").unlink()
     (root / "dan_anger_s2.wav").symlink_to(root / "gone.wav")
+    for number, speaker in enumerate(("ben", "carla", "dan")):  # one sound file in anger each
+        soundfile.write(root / f"{speaker}_anger_s3.wav", samples[number:], 8000)
     soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # nobody of that name
     soundfile.write(root / "noise.wav", samples, 8000)
     return root
@@ -136,7 +138,7 @@ def test_damaged_files_are_all_named_at_once(tiny, damaged, cache_dir):
     with pytest.raises(UserError) as stopped:
         tiny(damaged).prepare_data()
     lines = str(stopped.value).splitlines()
-    assert lines[0] == f"8 of 18 files in {damaged} cannot be used:"
+    assert lines[0] == f"8 of 21 files in {damaged} cannot be used:"
     assert lines[-1] == "Repair or remove them, or leave them out with --data.on_bad_file skip."
     named = dict(line.strip().split(": ", 1) for line in lines[1:-1])
     assert named.keys() == REASONS.keys()
@@ -149,13 +151,13 @@ def test_damaged_files_are_left_out_on_request_and_the_protocol_says_so(tiny, da
     corpus = tiny(damaged, on_bad_file="skip")
     corpus.prepare_data()
     corpus.setup("fit")
-    assert len(corpus.table) == 10
+    assert len(corpus.table) == 13
     assert not {utterance.path.name for utterance in corpus.table} & REASONS.keys()
     left_out = {item["file"]: item["reason"] for item in corpus.protocol_description()["left_out"]}
     assert left_out.keys() == REASONS.keys()
     assert all(reason in left_out[name] for name, reason in REASONS.items())
     seen = [p for batch in corpus.predict_dataloader() for p in batch.positions.tolist()]
-    assert seen == list(range(10))
+    assert seen == list(range(13))
 
 
 def test_what_is_left_out_is_said(tiny, damaged):
