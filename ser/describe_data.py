@@ -138,10 +138,13 @@ def _print_folds(console: Console, description: dict[str, Any]) -> None:
     console.print(table)
     for note, number in said.items():
         print(f"Note {number}: {note}")
-    for fold in description["folds"]:
+    stopped = [fold for fold in description["folds"] if fold.get("leaks") or fold.get("faults")]
+    for fold in stopped[:NAMED]:
         for kind in ("leak", "fault"):
-            for problem in fold.get(f"{kind}s", []):
+            for problem in fold[f"{kind}s"]:
                 print(f"{kind.capitalize()} in fold {fold['fold']}: {problem}")
+    if len(stopped) > NAMED:
+        print(f"and {len(stopped) - NAMED} folds more; --format json names all")
 
 
 def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:

@@ -5,6 +5,7 @@ would make a number of 0010, a truth value of yes, and nothing of null.
 """
 
 import difflib
+import functools
 import re
 import unicodedata
 from collections import defaultdict
@@ -58,6 +59,7 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
     return [sorted(group) for _, group in sorted(alike.items()) if len(group) > 1]
 
 
+@functools.cache
 def likeness(name: str) -> str:
     """Return what names that look alike have in common."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).strip().casefold())

@@ -146,6 +146,8 @@ def explain(message: str, options: Iterable[str]) -> str:
         return _unknown(f"{where}: there is no", found[1] or found[2], _classes(where.rpartition(".")[2]))
     if found := re.search(r"arguments are required: (.*)", message):
         return f"{found[1]} must be given; a config does that, as in --config configs/cornn.yaml."
+    if found := re.search(r"but is abstract[\s\S]*Given value: (?!ser\.)(\w+\.[\w.]+)", message):
+        return f"{where}: {found[1]} is incomplete; it must define {', '.join(_lacking(found[1]))}."
     if re.search(r"but .*\bis abstract", message):  # options were given to what no config names
         names = ", ".join(_classes(where.rpartition(".")[2]))
         return f"{where} must be one of {names}; a config names one, as --config configs/cornn.yaml does."
@@ -164,6 +166,12 @@ def _unknown(what: str, name: str, valid: Iterable[str], listed: bool = True) ->
     meant = f" Did you mean {close[0]!r}?" if close else ""
     names = f" Valid: {', '.join(valid)}." if valid and listed else ""
     return f"{what} {name!r}.{meant}{names}"
+
+
+def _lacking(class_path: str) -> list[str]:
+    """Return the methods that a class must have and has not."""
+    module, _, name = class_path.rpartition(".")
+    return sorted(getattr(importlib.import_module(module), name).__abstractmethods__)
 
 
 def _arguments(class_path: str, group: str = "") -> list[str]:

@@ -219,3 +219,28 @@ def test_help(capsys):
         main(["data", "--help"])
     assert end.value.code == 0
     assert "--pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stopped", "why"),
+    [
+        ("^..(.)", "fold 0, 1, 2", "Every speaker has one emotion only."),  # the emotion
+        ("^.*$", "fold 0, 1, 2, 3, 4 and 31 more", "Every speaker has one emotion only."),  # the recording
+        ("^.", None, None),
+    ],
+)
+def test_a_split_that_cannot_be_sound_is_not_called_so(ser, tmp_path, pattern, stopped, why):
+    noise = np.random.default_rng(1)
+    for name in (f"{speaker}_{emotion}{take}" for speaker in "abc" for emotion in "ANF" for take in range(4)):
+        path = tmp_path / "own" / name[2] / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, noise.uniform(-0.5, 0.5, 1000), RATE_HZ)
+    options = ["--data", "EmotionFolders", "--data.root", tmp_path / "own", "--data.cache_dir", tmp_path / "cache"]
+    data = described(ser, *options, "--data.speaker_pattern", pattern)
+    if stopped is None:
+        assert data["verdict"] == "sound; a fit would run."
+        return
+    assert data["verdict"].startswith(f"the audit stops {stopped}: its scores would mean nothing.")
+    _, out, _ = ser(*options, "--data.speaker_pattern", pattern)
+    assert f"Fault in fold 0: {why}" in out
+    assert out.count("Fault in fold") < 40

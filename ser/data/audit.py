@@ -74,20 +74,20 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
         ours, theirs = split.side(one), split.side(other)
         shared = _shared(lambda i: utterances[i].speaker, ours, theirs)
         if shared and protocol.speaker_disjoint:
-            leaks.append(f"{_count(shared, 'speaker')} in {one} and in {other}: {_some(shared)}.")
+            leaks.append(f"{_count(shared, 'speaker')} in {one} and in {other}: {some(shared)}.")
         elif shared:
             heard.append(f"{len(shared)} in {one} and {other}")
         where = {digests[i]: i for i in ours}
         same = [(where[digests[i]], i) for i in theirs if digests[i] in where]
         if same:
-            named = _some([f"{utterances[a].path.name} = {utterances[b].path.name}" for a, b in same])
+            named = some([f"{utterances[a].path.name} = {utterances[b].path.name}" for a, b in same])
             leaks.append(f"{_count(same, 'recording')} in {one} and, sample for sample, in {other}: {named}.")
         shared = _shared(lambda i: utterances[i].session, ours, theirs)
         if shared and protocol.session_disjoint:
-            leaks.append(f"{_count(shared, 'session')} in {one} and in {other}: {_some(shared)}.")
+            leaks.append(f"{_count(shared, 'session')} in {one} and in {other}: {some(shared)}.")
         shared = _shared(lambda i: utterances[i].sentence, ours, theirs)
         if shared and protocol.sentence_disjoint and other == "test":
-            leaks.append(f"{_count(shared, 'sentence')} in {one} and in {other}: {_some(shared)}.")
+            leaks.append(f"{_count(shared, 'sentence')} in {one} and in {other}: {some(shared)}.")
     if heard:
         notes.append(f"Speakers are shared, as the protocol allows: {', '.join(heard)}.")
     notes += _tolerated(utterances, split, protocol)
@@ -114,30 +114,35 @@ def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol
 def _faults(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], split: Split) -> Iterator[str]:
     """Say what a fit cannot learn, choose or be tested on."""
     train, val, test = (_emotions(utterances, split.side(side)) for side in SIDES)
+    lacking = [emotion for emotion in test if emotion not in train]
+    if not lacking and min(len(train), len(val)) > 1:
+        return
+    # Where a speaker's name holds the emotion, no choice of speakers or emotions helps.
+    mistaken = all(len(emotions) == 1 for emotions in spoken.values())
+    if mistaken:
+        yield (
+            "Every speaker has one emotion only. Does the emotion stand where the speaker is looked for? Mend "
+            "--data.speaker_pattern, or the column speaker of your table."
+        )
     if len(train) == 1:
-        yield f"train holds one emotion, {_some([*train])}: there is nothing to tell apart. Choose another protocol."
+        yield f"train holds one emotion, {some([*train])}: there is nothing to tell apart."
     if len(val) == 1:
         tested = {utterances[i].speaker for i in split.test}
-        most = max(sorted(spoken.keys() - tested), key=lambda speaker: len(spoken[speaker]), default="")
-        advice = f", such as {most!r} with its {len(spoken[most])}" if len(spoken.get(most, "")) > 1 else ""
+        several = sorted(name for name, emotions in spoken.items() if len(emotions) > 1 and name not in tested)
+        most = max(several, key=lambda name: len(spoken[name]), default=None)
+        way = f" Choose on {most!r} (--data.protocol.validation_speaker), or on several speakers (SpeakerKFold)."
         yield (
-            f"val holds one emotion, {_some([*val])} ({_utterances(val.total())}): a score of it cannot choose the "
-            f"checkpoint. Choose on a speaker of several emotions{advice} (--data.protocol.validation_speaker, or "
-            "FixedSpeakers), or on several speakers (--data.protocol SpeakerKFold)."
+            f"val holds one emotion, {some([*val])} ({_utterances(val.total())}): its score cannot choose the "
+            f"checkpoint.{way if most is not None else ''}"
         )
-    lacking = [emotion for emotion in test if emotion not in train]
-    if lacking and len(train) > 1:
-        yield (
-            f"test holds {_some(lacking)}, which train lacks, and nothing can be recognised that was not trained on. "
-            f"Use the emotions that are trained on (--data.emotions '{flow([*train])}'), count {lacking[0]} as one of "
-            f"them (--data.merge '{flow({lacking[0]: next(iter(train))})}'), or choose another protocol."
+    if lacking:
+        way = (
+            f" Leave it out (--data.emotions '{flow([*train])}'), count it as another (--data.merge "
+            f"'{flow({lacking[0]: next(iter(train), lacking[0])})}'), or choose another protocol."
         )
-    elif lacking:
-        yield f"test holds {_some(lacking)}, which train lacks."
-    if (len(val) == 1 or lacking) and _single(spoken):
         yield (
-            "Every speaker has one emotion only. Does the emotion stand where the speaker is looked for? See "
-            "--data.speaker_pattern, or the column speaker of your table."
+            f"test holds {some(lacking)}, which train lacks: what is not trained on cannot be recognised."
+            f"{way if len(train) > 1 and not mistaken else ''}"
         )
 
 
@@ -146,13 +151,13 @@ def _lacking(utterances: Sequence[Utterance], split: Split) -> Iterator[str]:
     train, val, test = (_emotions(utterances, split.side(side)) for side in SIDES)
     known = sorted({utterance.emotion for utterance in utterances})
     if absent := [emotion for emotion in known if emotion not in train]:
-        yield f"train holds no {_some(absent)}, so UAR cannot reach 100 % where it is spoken."
+        yield f"train holds no {some(absent)}, so UAR cannot reach 100 % where it is spoken."
     if val.total() < FEW:
         yield f"val holds {_utterances(val.total())}: chance has a part in which checkpoint is chosen."
     if few := [f"{emotion} ({val[emotion]})" for emotion in train if val[emotion] < FEW_OF_AN_EMOTION]:
-        yield f"val holds fewer than {FEW_OF_AN_EMOTION} utterances of {_some(few)}, on which the checkpoint is chosen."
+        yield f"val holds fewer than {FEW_OF_AN_EMOTION} utterances of {some(few)}, on which the checkpoint is chosen."
     if absent := [emotion for emotion in known if emotion not in test]:
-        yield f"test holds no {_some(absent)}: its UAR is over the other emotions."
+        yield f"test holds no {some(absent)}: its UAR is over the other emotions."
 
 
 def _doubtful(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], protocol: Protocol) -> Iterator[str]:
@@ -175,7 +180,7 @@ def _doubtful(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], p
     }
     for fact, way in ways.items():
         for names in look_alikes({getattr(u, fact) for u in utterances} - {None}):
-            yield f"The {fact}s {_some([*map(repr, names)])} count as different. If they are the same, {way}."
+            yield f"The {fact}s {some([*map(repr, names)])} count as different. If they are the same, {way}."
 
 
 def _emotions(utterances: Sequence[Utterance], positions: Iterable[int]) -> Counter[str]:
@@ -210,5 +215,6 @@ def _count(found: Sequence[object], noun: str) -> str:
     return f"1 {noun} is" if len(found) == 1 else f"{len(found)} {noun}s are"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Name the first, and count the others."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

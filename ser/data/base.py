@@ -122,7 +122,7 @@ class SpeechCorpus(Batches):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not hasattr(cls, "name"):
+        if cls.name is None:  # as Lightning has it
             cls.name = cls.__name__
 
     @abstractmethod

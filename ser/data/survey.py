@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ser.data.audio import read_again
+from ser.data.audit import some
 from ser.data.base import SpeechCorpus
 from ser.data.notes import notes_on_recordings
 from ser.data.parallel import in_parallel
@@ -160,12 +161,12 @@ def _verdict(corpus: SpeechCorpus, folds: list[dict[str, Any]], stops: bool) -> 
         "problem": "fold {} cannot be made.",
     }.items():
         if numbers := [str(fold["fold"]) for fold in folds if fold.get(problem)]:
-            against.append(said.format(", ".join(numbers)))
+            against.append(said.format(some(numbers)))
     if against:
         return " ".join(against)
     everywhere = [warning for warning in folds[0]["warnings"] if all(warning in fold["warnings"] for fold in folds)]
     somewhere = [str(fold["fold"]) for fold in folds if set(fold["warnings"]) - set(everywhere)]
-    warnings = [*everywhere, *([f"The notes warn of fold {', '.join(somewhere)}."] if somewhere else [])]
+    warnings = [*everywhere, *([f"The notes warn of fold {some(somewhere)}."] if somewhere else [])]
     return " ".join(["a fit would run, but mind:" if warnings else "sound; a fit would run.", *warnings])
 
 

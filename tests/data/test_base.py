@@ -7,11 +7,13 @@ import platformdirs
 import pytest
 import soundfile
 import torch
+from audiomentations import Gain
 
 from ser.corpora import AudioFolder, EmoDB
-from ser.data import LeaveOneSpeakerOut, LogMel, Preprocess
+from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, Preprocess
 from ser.data.audio import audio_files
 from ser.data.cache import published
+from ser.data.survey import survey
 from ser.errors import UserError
 
 # -- what is there --
@@ -342,3 +344,28 @@ def test_statistics_of_emodb_are_numpys(corpora, cache_dir):
     mean, sigma = corpus.statistics()
     np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-4)
+
+
+def test_a_fold_and_a_protocol_may_be_set_after_first_use(tiny):
+    corpus = tiny(augment=Augment(copies=[Gain(p=1.0)]))
+    corpus.prepare_data()
+    first = (corpus.fingerprint, corpus.split, len(corpus.train_dataloader().dataset))
+    corpus.fold = 2
+    other = tiny(corpus.root, fold=2, augment=corpus.augment)
+    assert (corpus.fingerprint, corpus.split) == (other.fingerprint, other.split)
+    assert corpus.fingerprint != first[0]
+    assert len(corpus.train_dataloader().dataset) == first[2]  # with the copies of what is trained on now
+    assert corpus.protocol_description() == other.protocol_description()
+    corpus.fold, corpus.protocol = 0, LeaveOneSentenceOut()
+    assert corpus.audit.leaks == ()
+    assert {corpus.table[i].sentence for i in corpus.split.test} == {"s1"}
+    corpus.protocol = LeaveOneSpeakerOut()
+    assert (corpus.fingerprint, corpus.split) == first[:2]
+
+
+def test_a_survey_leaves_its_corpus_as_it_was(tiny, damaged):
+    corpus = tiny(damaged)
+    assert survey(corpus)["damaged"]
+    assert corpus.on_bad_file == "stop"
+    with pytest.raises(UserError, match="cannot be used"):
+        corpus.prepare_data()
