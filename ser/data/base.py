@@ -23,7 +23,7 @@ from ser.data.notes import notes_on_files, notes_on_recordings
 from ser.data.preprocess import Preprocess
 from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
-from ser.names import Name, as_names, renaming
+from ser.names import Name, OptionalName, as_name, as_names, renaming
 from ser.recipe import describe, digest
 
 __all__ = ["BadFile", "SpeechCorpus"]
@@ -97,7 +97,7 @@ class SpeechCorpus(Batches):
         cache_dir: str | Path | None = None,
         augment: Augment | None = None,
         sampling: Sampling = "shuffle",
-        name: str | None = None,
+        name: OptionalName = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -116,8 +116,8 @@ class SpeechCorpus(Batches):
         self.augment = augment if augment is not None else Augment()
         self.sampling = sampling
         self.download = download
-        self.stated_name = name
-        self.name = name or self._default_name()
+        self.stated_name = None if name is None else as_name(name)
+        self.name = self.stated_name or self._default_name()
         self.cache_dir = Path(cache_dir) if cache_dir is not None else platformdirs.user_cache_path("ser")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -299,7 +299,7 @@ class SpeechCorpus(Batches):
         """Say in a line who is on which side, what the audit warns of, and in a table what an incomplete copy lacks."""
         lacking = differences(self.found_and_published())
         differs = f"\nThis copy of {self.name} is not as published:\n{lacking}" if lacking else ""
-        warnings = "".join(f"\nWarning: {warning}" for warning in self.audit.warnings)
+        warnings = "".join(f"\nNote: {warning}" for warning in self.audit.warnings)
         return f"{self.name}, {self._fold.summary()}{warnings}{differs}"
 
     def fold_number(self, number: int) -> Fold:
