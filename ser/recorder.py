@@ -129,6 +129,8 @@ class RunRecorder(Callback):
             data = _corpus(trainer)
             net = getattr(pl_module, "net", pl_module)
             print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {data.summary()}")
+            for warning in data.audit.warnings:
+                print(f"Note: {warning}")
             self._note(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

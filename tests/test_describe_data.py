@@ -117,7 +117,7 @@ def test_a_survey_notes_what_is_cut_and_lists_what_is_foreign(ser, tmp_path):
     data = described(ser, *options)
     assert data["foreign"] == [{"file": "holiday.m4a", "reason": "not named like spk03_s2_anger_r1.wav"}]
     assert data["damaged"] == []
-    assert data["verdict"] == "sound; a fit would run."
+    assert data["verdict"].startswith("a fit would run")
     cut, narrow = data["notes"]
     assert cut.startswith("Only the first 3 s are used of longer ones: 16 of 16, ")
     assert narrow.startswith(

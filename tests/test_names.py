@@ -17,7 +17,7 @@ from ser.names import as_name, look_alikes, meant
 from ser.search_space import read_sweep
 
 CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
-ODD = ["yes", "no", "null", "true", "1e3", "2024-01-01", "01", "~"]
+ODD = ["yes", "no", "null", "true", "1e3", "2024-01-01", "01", "1"]
 SPEAKERS = ["0008", "0010", "1e3", "null"]
 
 
@@ -151,6 +151,10 @@ def test_odd_labels_from_a_fit_to_its_report(ser, options, root, tmp_path, capsy
     assert (
         ser("fit", "--config", CONFIG, *small, *quiet, *options, "--run.experiment", "1e-3", "--run.name", "010") == 0
     )
+    before, _, after = capsys.readouterr().out.partition("Epoch 0")
+    alike = "Note: The emotions '01', '1' count as different."
+    assert alike in before
+    assert alike in after
     run = tmp_path / "runs/1e-3/010"
     labels = sorted(ODD)
     assert json.loads((run / "protocol.json").read_text())["labels"] == labels

@@ -296,11 +296,10 @@ class SpeechCorpus(Batches):
         return check_unheard(history, self._fold, side, self.identity, self.fingerprint)
 
     def summary(self) -> str:
-        """Say in a line who is on which side, what the audit warns of, and in a table what an incomplete copy lacks."""
+        """Say in a line who is on which side, and in a table what an incomplete copy lacks."""
         lacking = differences(self.found_and_published())
         differs = f"\nThis copy of {self.name} is not as published:\n{lacking}" if lacking else ""
-        warnings = "".join(f"\nNote: {warning}" for warning in self.audit.warnings)
-        return f"{self.name}, {self._fold.summary()}{warnings}{differs}"
+        return f"{self.name}, {self._fold.summary()}{differs}"
 
     def fold_number(self, number: int) -> Fold:
         """Return any fold of the protocol, whichever this corpus is set to."""

@@ -159,7 +159,8 @@ def test_an_emotion_that_is_tested_must_be_trained_on():
     found = looked_at(*SOUND, "test c fear 2")
     assert found.faults == (
         "test holds fear, which train lacks: what is not trained on cannot be recognised. Leave it out "
-        "(--data.emotions '[anger, calm]'), count it as another (--data.merge '{fear: anger}'), or choose another protocol.",
+        "(--data.emotions '[anger, calm]'), count it as another (--data.merge '{fear: anger}'), or choose another "
+        "protocol.",
     )
     assert "train holds no fear, so UAR cannot reach 100 % where it is spoken." in found.warnings
     with pytest.raises(UserError, match="The scores of this split would mean nothing:\n  test holds fear"):
