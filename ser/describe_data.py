@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ser.data import SpeechCorpus
-from ser.data.survey import survey
+from ser.data.survey import survey, tolerant
 from ser.errors import UserError, user_error_behind
 from ser.parser import Parser
 from ser.streams import print_json
@@ -65,7 +65,7 @@ def run(args: Sequence[str]) -> None:
     if config.pictures is not None:
         from ser.data.pictures import save_pictures  # Matplotlib takes a second to import
 
-        saved = save_pictures(corpus, config.pictures)
+        saved = save_pictures(tolerant(corpus), config.pictures)
         if config.format == "text":
             print(f"Pictures: {', '.join(str(path) for path in saved)}")
 
@@ -135,16 +135,20 @@ def _print_folds(console: Console, description: dict[str, Any]) -> None:
             continue
         sides = (f"{fold[side]['utterances']} of {_who(fold[side]['speakers'])}" for side in ("train", "val", "test"))
         numbers = [str(said.setdefault(note, len(said) + 1)) for note in fold["notes"]]
-        verdict = f"{len(fold['leaks'])} leaks" if fold["leaks"] else "sound"
+        verdict = ", ".join(f"{len(fold[kind])} {kind}" for kind in ("leaks", "faults") if fold[kind]) or "sound"
         table.add_row(
             str(fold["fold"]), fold["tests"], *sides, verdict + (f", note {', '.join(numbers)}" if numbers else "")
         )
     console.print(table)
     for note, number in said.items():
         print(f"Note {number}: {note}")
-    for fold in description["folds"]:
-        for leak in fold.get("leaks", []):
-            print(f"Leak in fold {fold['fold']}: {leak}")
+    stopped = [fold for fold in description["folds"] if fold.get("leaks") or fold.get("faults")]
+    for fold in stopped[:NAMED]:
+        for kind in ("leak", "fault"):
+            for problem in fold[f"{kind}s"]:
+                print(f"{kind.capitalize()} in fold {fold['fold']}: {problem}")
+    if len(stopped) > NAMED:
+        print(f"and {len(stopped) - NAMED} folds more; --format json names all")
 
 
 def _who(speakers: Sequence[str]) -> str:

@@ -10,14 +10,18 @@ from typing import Any, NoReturn
 
 import audiomentations
 import torch
+import yaml
 from audiomentations.core.transforms_interface import BaseWaveformTransform
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_dumper, set_loader
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 import ser.corpora
 import ser.data
 import ser.models
+from ser.config_yaml import dump, load, plain
 from ser.errors import UserError
+from ser.names import Name, OptionalName, as_name
 
 # Made by libraries, whose errors are no UserErrors.
 OF_LIBRARIES = (BaseWaveformTransform, torch.optim.Optimizer)
@@ -44,13 +48,42 @@ def _classes(key: str) -> list[str]:
     )
 
 
+def _load(text: str) -> Any:
+    """Read an option's value, or a config."""
+    value = load(text)
+    if isinstance(value, dict | list):
+        return value
+    if value is None and text.lstrip().startswith("#") and "\n" not in text:
+        return text  # no comment, but a value that begins like one
+    return get_loader("yaml")(text)  # a single value, of which the option's type makes what it is
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise ValueError("Expected a name")
+    return as_name(value)
+
+
+set_loader("ser", _load, (yaml.YAMLError,))
+set_dumper("ser", dump)
+set_dumper("yaml", dump)  # which LightningCLI asks for by name
+for _type, _read in {Name: _name, OptionalName: lambda value: None if value is None else _name(value)}.items():
+    register_type(_type, lambda value: value, _read, type_check=lambda value, _: type(value) is str)
+
+
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser, which refuses abbreviated options and raises instead of exiting."""
+    """LightningCLI's parser, which refuses abbreviated options, raises instead of exiting, and leaves names as text."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("parser_mode", "ser")
         kwargs.setdefault("usage", "%(prog)s [options]")  # a hundred options are listed once, below it
         super().__init__(*args, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parse a command line."""
+        config: Namespace = plain(super().parse_args(*args, **kwargs))
+        return config
 
     def instantiate(
         self, namespace: Namespace, instantiate_groups: bool = True, *, instantiators: Any = None
@@ -113,6 +146,8 @@ def explain(message: str, options: Iterable[str]) -> str:
         return _unknown(f"{where}: there is no", found[1] or found[2], _classes(where.rpartition(".")[2]))
     if found := re.search(r"arguments are required: (.*)", message):
         return f"{found[1]} must be given; a config does that, as in --config configs/cornn.yaml."
+    if found := re.search(r"but is abstract[\s\S]*Given value: (?!ser\.)(\w+\.[\w.]+)", message):
+        return f"{where}: {found[1]} is incomplete; it must define {', '.join(_lacking(found[1]))}."
     if re.search(r"but .*\bis abstract", message):  # options were given to what no config names
         names = ", ".join(_classes(where.rpartition(".")[2]))
         return f"{where} must be one of {names}; a config names one, as --config configs/cornn.yaml does."
@@ -131,6 +166,12 @@ def _unknown(what: str, name: str, valid: Iterable[str], listed: bool = True) ->
     meant = f" Did you mean {close[0]!r}?" if close else ""
     names = f" Valid: {', '.join(valid)}." if valid and listed else ""
     return f"{what} {name!r}.{meant}{names}"
+
+
+def _lacking(class_path: str) -> list[str]:
+    """Return the methods that a class must have and has not."""
+    module, _, name = class_path.rpartition(".")
+    return sorted(getattr(importlib.import_module(module), name).__abstractmethods__)
 
 
 def _arguments(class_path: str, group: str = "") -> list[str]:

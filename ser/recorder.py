@@ -133,6 +133,8 @@ class RunRecorder(Callback):
             net, summary = getattr(pl_module, "net", pl_module), _corpus(trainer).summary()
             with showing("What is trained"):
                 print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {summary}", flush=True)
+                for warning in _corpus(trainer).audit.warnings:
+                    print(f"Note: {warning}")
             self._note(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -311,9 +313,8 @@ class RunRecorder(Callback):
                     f"{data.name} (speaker{plural} {', '.join(speakers)})."
                 )
             if self.source is not None:
-                print(
-                    f"Model: {self.source['system']}, {self.source['checkpoint']} (SHA-256 {self.source['sha256'][:12]})"
-                )
+                path, sha256 = self.source["checkpoint"], self.source["sha256"][:12]
+                print(f"Model: {self.source['system']}, {path} (SHA-256 {sha256})")
             if data.synthetic:
                 print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
             for note in self._protocol_json["notes"]:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ser.errors import UserError
 from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
+from ser.names import OptionalName
 from ser.terminal import PlainTable, side_by_side
 
 SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
@@ -42,10 +43,10 @@ class RunOptions:
         name: Folder of this run; null is fold<fold>-seed<seed>. A number is added to a name that is taken.
     """
 
-    system: str | None = None
+    system: OptionalName = None
     root: str = "runs"
-    experiment: str | None = None
-    name: str | None = None
+    experiment: OptionalName = None
+    name: OptionalName = None
 
 
 class RunFolder:

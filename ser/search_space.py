@@ -18,6 +18,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from ser.config_yaml import load, plain
 from ser.errors import UserError
 
 METRIC = "val/uar"
@@ -162,7 +163,7 @@ def read_sweep(path: Path) -> Sweep:
         UserError: There is no such file, or it is no sweep of ``ser fit``, or one that Optuna cannot do.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = plain(load(path.read_text()))
     except OSError as error:
         raise UserError(f"The sweep file {path} cannot be read: {error.strerror}. sweeps/ has those of ser.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -276,8 +277,7 @@ def _distribution(name: str, spec: dict[str, Any]) -> BaseDistribution:
     if kind is None or "probabilities" in spec or any(isinstance(bound, str) for bound in bounds):
         raise UserError(
             f"parameter {name} is {spec}; give it values, or min and max, both whole numbers or both with a decimal "
-            "point (YAML takes 1e-3 for text: write 1.0e-3). A nested parameter is written with dots, as in "
-            "optimizer.lr."
+            "point. A nested parameter is written with dots, as in optimizer.lr."
         )
     if kind not in DISTRIBUTIONS:
         raise UserError(f"parameter {name}: there is no distribution {kind!r} here; choose {', '.join(DISTRIBUTIONS)}.")

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
 from ser.arguments import ArgumentParser
+from ser.config_yaml import dump
 from ser.errors import UserError
 from ser.evaluation.fold_runs import PlanningCLI, environments, fold_numbers
 from ser.runs import SYNTHETIC
@@ -153,7 +154,7 @@ def _conclude(
     best = study.best_trial
     over = "" if folds is None else f", mean over folds {', '.join(map(str, folds))}"
     scored = f"Trial {best.number}: validation UAR {percent(best.values[0])}{over}."
-    settings = yaml.safe_dump(sweep.overlay(best.params), sort_keys=False)
+    settings = dump(sweep.overlay(best.params))
     write_atomically(experiment / "best.yaml", f"# {scored}\n{settings}".encode())
     print("\n".join([scored, *notes]))
     meaning = "The score of a trial is that of the epoch whose checkpoint was chosen. No test score was computed."

@@ -306,7 +306,8 @@ class SerCLI(LightningCLI):
         experiment = options.experiment or f"{_as_folder(self._system(config))}-{self._corpus_folder()}"
         what = f"fold{self.datamodule.fold}-seed{config.seed_everything}"
         if self.subcommand == "predict":
-            what = self.datamodule.locate().resolve().stem
+            place = self.datamodule.locate().resolve()
+            what = place.stem if place.is_file() else place.name
         name = options.name or what
         if self.subcommand != "fit":
             name = f"{self.subcommand}-{name}"

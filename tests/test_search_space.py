@@ -136,7 +136,10 @@ def test_without_early_termination_every_trial_ends(read):
         ({"parameters": ["x"]}, "parameters must be options of ser fit"),
         ({"parameters": {"x": {"min": 1}}}, "parameter x is .*give it values, or min and max"),
         ({"parameters": {"x": {"min": 1, "max": 2.5}}}, "both whole numbers or both with a decimal point"),
-        ({"parameters": {"x": {"distribution": "log_uniform_values", "min": "1e-3", "max": 1.0}}}, "write 1.0e-3"),
+        (
+            {"parameters": {"x": {"distribution": "log_uniform_values", "min": "low", "max": 1.0}}},
+            "with a decimal point",
+        ),
         ({"parameters": {"x": {"distribution": "log_uniform_values", "min": 0.0, "max": 1.0}}}, "which is no log_unif"),
         ({"parameters": {"x": {"distribution": "uniform", "min": 3.0, "max": 1.0}}}, "which is no uniform"),
         ({"parameters": {"x": {"distribution": "uniform", "max": 1.0}}}, "which is no uniform"),

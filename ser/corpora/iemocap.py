@@ -9,6 +9,7 @@ from ser.corpora.names import named_files
 from ser.data import BadFile, SpeechCorpus, Utterance
 from ser.data.splits import Gender
 from ser.errors import UserError
+from ser.names import Name
 
 EMOTIONS = {
     "ang": "anger",
@@ -77,7 +78,7 @@ class IEMOCAP(SpeechCorpus):
         self,
         root: str | Path | None = None,
         subset: Subset = "improvised",
-        emotions: list[str] | None = FOUR,
+        emotions: list[Name] | None = FOUR,
         **kwargs: Any,
     ) -> None:
         if subset not in PUBLISHED:

@@ -12,6 +12,7 @@ from ser.data import BadFile, Utterance
 from ser.data.audio import READABLE, UNREADABLE
 from ser.data.splits import SIDES, Gender
 from ser.errors import UserError
+from ser.names import Name, meant, renaming
 
 NEEDED = ("file", "emotion", "speaker")
 OPTIONAL = ("gender", "session", "sentence", "split")
@@ -37,10 +38,10 @@ class Table(OwnCorpus):
     homepage = "a CSV file with the columns file, emotion and speaker"
     layout = "a CSV or TSV file with the columns file, emotion and speaker, or the folder that holds it"
 
-    def __init__(self, root: str | Path | None = None, columns: dict[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, root: str | Path | None = None, columns: dict[Name, Name] | None = None, **kwargs: Any) -> None:
         super().__init__(root=root, **kwargs)
-        self.columns = columns
-        unknown = sorted(set(columns or {}) - {*NEEDED, *OPTIONAL})
+        self.columns = renaming(columns)
+        unknown = sorted(set(self.columns or {}) - {*NEEDED, *OPTIONAL})
         if unknown:
             raise UserError(
                 f"columns names {', '.join(unknown)}; its keys must be among {', '.join((*NEEDED, *OPTIONAL))}, "
@@ -190,7 +191,7 @@ def _places(table: Path, names: list[str], columns: Mapping[str, str]) -> dict[s
         raise UserError(
             f"{table} has the columns {', '.join(names) or '(none)'}, and not {', '.join(lacking)}. The first line "
             f"must name {', '.join(NEEDED)}; if yours are called otherwise, say so: --data.columns.file path. "
-            "Speakers are needed to keep those of the test out of training."
+            f"Speakers are needed to keep those of the test out of training.{meant(lacking[0], names)}"
         )
     twice = [name for name in wanted.values() if folded.count(name.casefold()) > 1]
     if twice:

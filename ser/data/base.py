@@ -23,6 +23,7 @@ from ser.data.notes import notes_on_files, notes_on_recordings
 from ser.data.preprocess import Preprocess
 from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
 from ser.errors import UserError
+from ser.names import Name, OptionalName, as_name, as_names, renaming
 from ser.recipe import describe, digest
 
 __all__ = ["BadFile", "SpeechCorpus"]
@@ -31,7 +32,7 @@ __all__ = ["BadFile", "SpeechCorpus"]
 class SpeechCorpus(Batches):
     """Base class: a corpus under a protocol, as batches of features.
 
-    A subclass is facts (the class attributes below) and a parser (:meth:`utterances`).
+    A subclass is a parser (:meth:`utterances`) and, if you like, facts: the class attributes below.
 
     Args:
         root: Folder of the corpus.
@@ -59,6 +60,8 @@ class SpeechCorpus(Batches):
             for your own, the name of the table's file or of the folder.
 
     Attributes:
+        published: Emotion -> number of utterances that were published.
+        speakers: Speaker -> gender.
         archive: Where ``download`` fetches the corpus; None for one that has to be asked for.
 
     Raises:
@@ -66,12 +69,12 @@ class SpeechCorpus(Batches):
     """
 
     name: str
-    licence: ClassVar[str]
-    citation: ClassVar[str]
-    homepage: ClassVar[str]
-    layout: ClassVar[str]
-    published: ClassVar[Mapping[str, int]]
-    speakers: ClassVar[Mapping[str, Gender]]
+    licence: ClassVar[str] = "unknown"
+    citation: ClassVar[str] = "unknown"
+    homepage: ClassVar[str] = "no homepage known"
+    layout: ClassVar[str] = "the recordings that its class can parse"
+    published: ClassVar[Mapping[str, int]] = {}
+    speakers: ClassVar[Mapping[str, Gender]] = {}
     archive: ClassVar[Archive | None] = None
     synthetic: ClassVar[bool] = False
     labelled: ClassVar[bool] = True
@@ -79,7 +82,7 @@ class SpeechCorpus(Batches):
     def __init__(
         self,
         root: str | Path | None = None,
-        emotions: list[str] | None = None,
+        emotions: list[Name] | None = None,
         preprocess: Preprocess = Preprocess(),  # noqa: B008  (frozen)
         features: Features | None = None,
         protocol: Protocol | None = None,
@@ -88,19 +91,19 @@ class SpeechCorpus(Batches):
         padding: Literal["fixed", "batch"] = "fixed",
         num_workers: int = 0,
         on_bad_file: Literal["stop", "skip"] = "stop",
-        merge: dict[str, str] | None = None,
+        merge: dict[Name, Name] | None = None,
         strict: bool = False,
         download: bool = False,
         cache_dir: str | Path | None = None,
         augment: Augment | None = None,
         sampling: Sampling = "shuffle",
-        name: str | None = None,
+        name: OptionalName = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
         self.root = Path(root) if root is not None else None
-        self.emotions = emotions
+        self.emotions = as_names(emotions)
         self.front_end = FrontEnd(preprocess, features if features is not None else LogMel())
         self.protocol = protocol if protocol is not None else LeaveOneSpeakerOut()
         self.fold = fold
@@ -108,14 +111,19 @@ class SpeechCorpus(Batches):
         self.padding = padding
         self.num_workers = num_workers
         self.on_bad_file = on_bad_file
-        self.merge = merge
+        self.merge = renaming(merge)
         self.strict = strict
         self.augment = augment if augment is not None else Augment()
         self.sampling = sampling
         self.download = download
-        self.stated_name = name
-        self.name = name or self._default_name()
+        self.stated_name = None if name is None else as_name(name)
+        self.name = self.stated_name or self._default_name()
         self.cache_dir = Path(cache_dir) if cache_dir is not None else platformdirs.user_cache_path("ser")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name is None:  # as Lightning has it
+            cls.name = cls.__name__
 
     @abstractmethod
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
@@ -298,6 +306,13 @@ class SpeechCorpus(Batches):
         files = [self.relative(utterance.path) for utterance in self.table]
         return Fold(self.protocol, number, self.table, files, [look.digest for look in self.recordings])
 
-    @cached_property
+    @property
     def _fold(self) -> Fold:
+        """The fold of now: the number, and the protocol, may be set at any time."""
+        if (self._made_fold.number, self._made_fold.protocol) != (self.fold, self.protocol):
+            self.__dict__.pop("_made_fold")
+        return self._made_fold
+
+    @cached_property
+    def _made_fold(self) -> Fold:
         return self.fold_number(self.fold)

@@ -31,6 +31,7 @@ class Batches(LightningDataModule, ABC):
     padding: Literal["fixed", "batch"]
     num_workers: int
     cache_dir: Path
+    _copies_filled: tuple[int, ...] | None = None
 
     @property
     @abstractmethod
@@ -127,14 +128,20 @@ class Batches(LightningDataModule, ABC):
         contents = [recording.digest for recording in self.recordings]
         return Feed(self.table, contents, self.labels, self.front_end, self.cache_dir, self.augment)
 
-    @cached_property
+    @property
     def _filled(self) -> Feed:
-        self._fill_cache()
+        if self._copied != self._copies_filled:  # for another fold, other copies
+            self._fill_cache()
+            self._copies_filled = self._copied
         return self._feed
 
     def _fill_cache(self) -> None:
-        trained = self.split.train if self.augment.copies and self._fitting else ()
-        self._feed.fill(trained)
+        self._feed.fill(self._copied)
+
+    @property
+    def _copied(self) -> tuple[int, ...]:
+        """Utterances of which the cache is to hold augmented copies."""
+        return self.split.train if self.augment.copies and self._fitting else ()
 
     def _items(self, side: Side) -> Items:
         return self._filled.items(self.split.side(side), training=side == "train")

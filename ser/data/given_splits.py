@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from ser.data.splits import SIDES, Protocol, Side, Split, Utterance, speakers_of
 from ser.errors import UserError
+from ser.names import Name, as_names, meant
 
 
 class FixedSpeakers(Protocol):
     """One split: the speakers that you name.
-
-    A number stands for the speaker whose name it is: YAML reads 03 as 3.
 
     Args:
         val: Speakers to choose the checkpoint on.
@@ -17,12 +16,12 @@ class FixedSpeakers(Protocol):
         train: Speakers to train on; null takes all the others. A speaker on no list is on no side.
     """
 
-    def __init__(self, val: list[str | int], test: list[str | int], train: list[str | int] | None = None) -> None:
+    def __init__(self, val: list[Name], test: list[Name], train: list[Name] | None = None) -> None:
         if not val or not test:
             raise UserError("FixedSpeakers must name at least one speaker for val and one for test.")
-        self.val = val
-        self.test = test
-        self.train = train
+        self.val = as_names(val)
+        self.test = as_names(test)
+        self.train = as_names(train)
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the speakers that are tested: one fold."""
@@ -35,16 +34,13 @@ class FixedSpeakers(Protocol):
 
     def _sides(self, utterances: Sequence[Utterance]) -> dict[Side, list[str]]:
         speakers = speakers_of(utterances)
-        by_number = {int(speaker): speaker for speaker in speakers if speaker.isdecimal()}
-        train, val, test = (
-            [by_number.get(name, str(name)) if isinstance(name, int) else name for name in names or []]
-            for names in (self.train, self.val, self.test)
-        )
+        train, val, test = self.train or [], self.val or [], self.test or []
         named = [*train, *val, *test]
         unknown = [speaker for speaker in named if speaker not in speakers]
         if unknown:
             raise UserError(
                 f"FixedSpeakers names {', '.join(unknown)}, not found in the corpus, which has {', '.join(speakers)}."
+                f"{meant(unknown[0], speakers)}"
             )
         twice = sorted({speaker for speaker in named if named.count(speaker) > 1})
         if twice:

@@ -10,6 +10,7 @@ from ser.data.audio import Recording, inspect_files
 from ser.data.frontend import FrontEnd
 from ser.data.splits import Utterance
 from ser.errors import UserError
+from ser.names import meant
 
 MOST_NAMED = 50  # damaged files that a message names
 
@@ -70,6 +71,7 @@ class EmotionChoice:
             raise UserError(
                 f"merge: {', '.join(unknown)} not found in {self.corpus} here, which has "
                 f"{', '.join([*self.published, *sorted(own - set(self.published))])}."
+                f"{meant(unknown[0], {*own, *self.published})}"
             )
         return [replace(u, emotion=self.merge.get(u.emotion, u.emotion)) for u in utterances]
 
@@ -91,6 +93,7 @@ class EmotionChoice:
         if unknown:
             raise UserError(
                 f"emotions: {', '.join(unknown)} not found in {self.corpus} here, which has {', '.join(order)}."
+                f"{meant(unknown[0], order)}"
             )
         twice = [emotion for emotion, times in Counter(self.emotions).items() if times > 1]
         if twice or len(self.emotions) < 2:

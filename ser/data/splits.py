@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ser.errors import UserError
+from ser.names import OptionalName, as_name, meant
 
 Gender = Literal["female", "male"]
 Side = Literal["train", "val", "test"]
@@ -15,7 +16,7 @@ SIDES: tuple[Side, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording of one emotion by one speaker."""
+    """One recording of one emotion by one speaker; what it is called by is kept as text."""
 
     path: Path
     emotion: str
@@ -24,6 +25,11 @@ class Utterance:
     session: str | None = None
     sentence: str | None = None
     split: str | None = None
+
+    def __post_init__(self) -> None:
+        for fact in ("emotion", "speaker", "session", "sentence"):
+            if not isinstance(value := getattr(self, fact), str | None):
+                object.__setattr__(self, fact, as_name(value))
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,8 @@ class LeaveOneSpeakerOut(Protocol):
         validation_speaker: Always this one instead; no fold tests this speaker then.
     """
 
-    def __init__(self, validation_speaker: str | None = None) -> None:
-        self.validation_speaker = validation_speaker
+    def __init__(self, validation_speaker: OptionalName = None) -> None:
+        self.validation_speaker = None if validation_speaker is None else as_name(validation_speaker)
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the speakers that are tested, in alphabetical order."""
@@ -127,7 +133,7 @@ class LeaveOneSpeakerOut(Protocol):
         if self.validation_speaker is not None and self.validation_speaker not in speakers:
             raise UserError(
                 f"The validation speaker {self.validation_speaker!r} is not in the corpus, which has "
-                f"{', '.join(speakers)}."
+                f"{', '.join(speakers)}.{meant(self.validation_speaker, speakers)}"
             )
         return [speaker for speaker in speakers if speaker != self.validation_speaker]
 

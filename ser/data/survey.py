@@ -1,5 +1,6 @@
 """A survey of a corpus: what a fit would see, as plain data."""
 
+import copy
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ser.data.audio import read_again
+from ser.data.audit import some
 from ser.data.base import SpeechCorpus
 from ser.data.notes import notes_on_recordings
 from ser.data.parallel import in_parallel
@@ -32,7 +34,8 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
     Raises:
         UserError: The corpus cannot be read at all, or the protocol does not fit it.
     """
-    stops, corpus.on_bad_file = corpus.on_bad_file == "stop", "skip"
+    stops = corpus.on_bad_file == "stop"
+    corpus = tolerant(corpus)
     folds = [_fold(corpus, number, tests) for number, tests in enumerate(corpus.protocol.folds(corpus.table))]
     if not 0 <= corpus.fold < len(folds):
         corpus.protocol.split(corpus.table, corpus.fold)  # says what is wrong
@@ -55,6 +58,13 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
         "folds": folds,
         "verdict": _verdict(corpus, folds, stops),
     }
+
+
+def tolerant(corpus: SpeechCorpus) -> SpeechCorpus:
+    """Return the same corpus, with damaged files left out rather than stopping."""
+    corpus = copy.copy(corpus)
+    corpus.on_bad_file = "skip"
+    return corpus
 
 
 def clipped_samples(waveform: Waveform) -> int:
@@ -137,8 +147,7 @@ def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
         "tests": tests,
         **sides,
         "fingerprint": corpus.fingerprint_of(fold),
-        "leaks": list(fold.audit.leaks),
-        "notes": list(fold.audit.notes),
+        **{name: list(getattr(fold.audit, name)) for name in ("leaks", "faults", "notes", "warnings")},
     }
 
 
@@ -146,13 +155,19 @@ def _verdict(corpus: SpeechCorpus, folds: list[dict[str, Any]], stops: bool) -> 
     against = []
     if stops and (damaged := len(_left_out(corpus, foreign=False))):
         against.append(f"{damaged} damaged files stop a fit; leave them out with --data.on_bad_file skip.")
-    leaking = [str(fold["fold"]) for fold in folds if fold.get("leaks")]
-    if leaking:
-        against.append(f"the audit stops fold {', '.join(leaking)}: the split leaks.")
-    lacking = [str(fold["fold"]) for fold in folds if "problem" in fold]
-    if lacking:
-        against.append(f"fold {', '.join(lacking)} cannot be made.")
-    return " ".join(against) or "sound; a fit would run."
+    for problem, said in {
+        "leaks": "the audit stops fold {}: the split leaks.",
+        "faults": "the audit stops fold {}: its scores would mean nothing.",
+        "problem": "fold {} cannot be made.",
+    }.items():
+        if numbers := [str(fold["fold"]) for fold in folds if fold.get(problem)]:
+            against.append(said.format(some(numbers)))
+    if against:
+        return " ".join(against)
+    everywhere = [warning for warning in folds[0]["warnings"] if all(warning in fold["warnings"] for fold in folds)]
+    somewhere = [str(fold["fold"]) for fold in folds if set(fold["warnings"]) - set(everywhere)]
+    warnings = [*everywhere, *([f"The notes warn of fold {some(somewhere)}."] if somewhere else [])]
+    return " ".join(["a fit would run, but mind:" if warnings else "sound; a fit would run.", *warnings])
 
 
 def _counted(values: list[int]) -> dict[str, int]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from plotly.offline import get_plotlyjs
 
 from ser import __version__
+from ser.config_yaml import dump
 from ser.evaluation.experiments import Experiment
 from ser.evaluation.report_calibration import calibration
 from ser.evaluation.report_facts import facts, warnings
@@ -68,7 +68,7 @@ def _experiment(id: str, experiment: Experiment, players: Players | None) -> dic
         "scores": scores_table(summary),
         "folds": runs_table(summary.runs) if len(summary.runs) > 1 else None,
         "facts": facts(summary),
-        "config": yaml.safe_dump(first.config, sort_keys=False, allow_unicode=True) if first.config else "",
+        "config": dump(first.config) if first.config else "",
         "config_of": first.path.name,
         "matrix": matrix(f"{id}-matrix", summary),
         "recalls": recalls_plot(f"{id}-recalls", summary),

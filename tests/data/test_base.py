@@ -7,11 +7,13 @@ import platformdirs
 import pytest
 import soundfile
 import torch
+from audiomentations import Gain
 
 from ser.corpora import AudioFolder, EmoDB
-from ser.data import LeaveOneSpeakerOut, LogMel, Preprocess
+from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, Preprocess
 from ser.data.audio import audio_files
 from ser.data.cache import published
+from ser.data.survey import survey
 from ser.errors import UserError
 
 # -- what is there --
@@ -115,6 +117,8 @@ def damaged(make_corpus):
     (root / "dan_anger_s1.wav").write_text("not audio " * 20)
     (root / "dan_anger_s2.wav").unlink()
     (root / "dan_anger_s2.wav").symlink_to(root / "gone.wav")
+    for number, speaker in enumerate(("ben", "carla", "dan")):  # one sound file in anger each
+        soundfile.write(root / f"{speaker}_anger_s3.wav", samples[number:], 8000)
     soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # nobody of that name
     soundfile.write(root / "noise.wav", samples, 8000)
     return root
@@ -136,7 +140,7 @@ def test_damaged_files_are_all_named_at_once(tiny, damaged, cache_dir):
     with pytest.raises(UserError) as stopped:
         tiny(damaged).prepare_data()
     lines = str(stopped.value).splitlines()
-    assert lines[0] == f"8 of 18 files in {damaged} cannot be used:"
+    assert lines[0] == f"8 of 21 files in {damaged} cannot be used:"
     assert lines[-1] == "Repair or remove them, or leave them out with --data.on_bad_file skip."
     named = dict(line.strip().split(": ", 1) for line in lines[1:-1])
     assert named.keys() == REASONS.keys()
@@ -149,13 +153,13 @@ def test_damaged_files_are_left_out_on_request_and_the_protocol_says_so(tiny, da
     corpus = tiny(damaged, on_bad_file="skip")
     corpus.prepare_data()
     corpus.setup("fit")
-    assert len(corpus.table) == 10
+    assert len(corpus.table) == 13
     assert not {utterance.path.name for utterance in corpus.table} & REASONS.keys()
     left_out = {item["file"]: item["reason"] for item in corpus.protocol_description()["left_out"]}
     assert left_out.keys() == REASONS.keys()
     assert all(reason in left_out[name] for name, reason in REASONS.items())
     seen = [p for batch in corpus.predict_dataloader() for p in batch.positions.tolist()]
-    assert seen == list(range(10))
+    assert seen == list(range(13))
 
 
 def test_what_is_left_out_is_said(tiny, damaged):
@@ -340,3 +344,28 @@ def test_statistics_of_emodb_are_numpys(corpora, cache_dir):
     mean, sigma = corpus.statistics()
     np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-4)
+
+
+def test_a_fold_and_a_protocol_may_be_set_after_first_use(tiny):
+    corpus = tiny(augment=Augment(copies=[Gain(p=1.0)]))
+    corpus.prepare_data()
+    first = (corpus.fingerprint, corpus.split, len(corpus.train_dataloader().dataset))
+    corpus.fold = 2
+    other = tiny(corpus.root, fold=2, augment=corpus.augment)
+    assert (corpus.fingerprint, corpus.split) == (other.fingerprint, other.split)
+    assert corpus.fingerprint != first[0]
+    assert len(corpus.train_dataloader().dataset) == first[2]  # with the copies of what is trained on now
+    assert corpus.protocol_description() == other.protocol_description()
+    corpus.fold, corpus.protocol = 0, LeaveOneSentenceOut()
+    assert corpus.audit.leaks == ()
+    assert {corpus.table[i].sentence for i in corpus.split.test} == {"s1"}
+    corpus.protocol = LeaveOneSpeakerOut()
+    assert (corpus.fingerprint, corpus.split) == first[:2]
+
+
+def test_a_survey_leaves_its_corpus_as_it_was(tiny, damaged):
+    corpus = tiny(damaged)
+    assert survey(corpus)["damaged"]
+    assert corpus.on_bad_file == "stop"
+    with pytest.raises(UserError, match="cannot be used"):
+        corpus.prepare_data()

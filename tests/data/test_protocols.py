@@ -241,9 +241,11 @@ def test_an_unheard_sentence_of_an_unheard_speaker():
 
 def test_speakers_by_number():
     files = ravdess()
-    split = FixedSpeakers(val=[3], test=["08", 10]).split(files, 0)  # what YAML makes of [03], [08, 10]
+    split = FixedSpeakers(val=["03"], test=["08", 10]).split(files, 0)
     assert {files[i].speaker for i in split.val} == {"03"}
     assert {files[i].speaker for i in split.test} == {"08", "10"}
+    with pytest.raises(UserError, match=r"FixedSpeakers names 3, not found .* Did you mean '03'\?"):
+        FixedSpeakers(val=[3], test=["08"]).split(files, 0)
 
 
 def few(**facts) -> list[Utterance]:

@@ -1,0 +1,66 @@
+"""Names: what identifies speakers, sessions, sentences, emotions, runs and experiments. They are text.
+
+An option that takes one says so by its type, `Name` or `OptionalName`: the parser hands it what was written, where YAML
+would make a number of 0010, a truth value of yes, and nothing of null.
+"""
+
+import difflib
+import functools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    Name = str
+    OptionalName = str | None
+else:
+
+    class Name(str):
+        """Type of an option that is a name, or of each in a list or mapping of names; the value is a plain string."""
+
+    class OptionalName(str):
+        """Type of an option that is a name, or null."""
+
+
+def as_name(value: object) -> str:
+    """Return the text of a name; ``text`` is what was written where a parser made a number of it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(getattr(value, "text", value))
+
+
+def as_names(values: Iterable[Any] | None) -> list[str] | None:
+    """Return a list of names as text."""
+    return None if values is None else [as_name(value) for value in values]
+
+
+def renaming(names: Mapping[Any, Any] | None) -> dict[str, str] | None:
+    """Return a mapping of names to names as text."""
+    return None if names is None else {as_name(key): as_name(value) for key, value in names.items()}
+
+
+def meant(wrong: str, names: Iterable[str]) -> str:
+    """Return a question that names the nearest of the valid names, with a space before it, or nothing."""
+    names = sorted(set(names))
+    alike = [name for name in names if likeness(name) == likeness(wrong)]
+    close = alike or difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Group names that differ only in case, spaces around them, Unicode form, or leading zeros."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        alike[likeness(name)].add(name)
+    return [sorted(group) for _, group in sorted(alike.items()) if len(group) > 1]
+
+
+@functools.cache
+def likeness(name: str) -> str:
+    """Return what names that look alike have in common."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).strip().casefold())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", folded)
