@@ -100,6 +100,8 @@ def _run(args: list[str]) -> int:
         first = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
         if "torch" not in sys.modules and first and not any(arg.partition("=")[0].endswith(BRIEF) for arg in args):
             print(f"ser {args[0]}: loading", file=sys.stderr, flush=True)
+        if not {"", os.getcwd()} & set(sys.path):
+            sys.path.append(os.getcwd())  # for classes of one's own, as with python -m ser; it shadows nothing
         importlib.import_module(MODULES.get(args[0], "ser.verbs")).run(args)
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)

@@ -55,11 +55,29 @@ class _Dict(dict[str, Any]):
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.looked_at: list[yaml.Node] = []
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if node not in self.looked_at:  # a merged mapping is flattened again, with what it got
+            self.looked_at.append(node)
+            self.check_unique(node)
         super().flatten_mapping(node)
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 key.tag = f"{TAG}str"
+
+    def check_unique(self, node: yaml.MappingNode) -> None:
+        """Refuse a key that is given twice, of which YAML would take the last."""
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.MarkedYAMLError(
+                    problem=f"line {line} gives {key.value!r} again, as line {lines[key.value]} does"
+                )
+            lines[key.value] = line
 
     def number(self, node: yaml.ScalarNode) -> _Int | _Float:
         kind = node.tag.removeprefix(TAG)

@@ -7,9 +7,11 @@ from typing import Any, Literal
 from rich.cells import cell_len
 from rich.console import Console
 
+from ser.configs import Configs
 from ser.data import SpeechCorpus
 from ser.data.survey import survey, tolerant
 from ser.errors import UserError, user_error_behind
+from ser.option_help import answer_help
 from ser.parser import Parser
 from ser.streams import print_json
 from ser.terminal import PlainTable, side_by_side
@@ -49,7 +51,9 @@ def run(args: Sequence[str]) -> None:
     parser.add_lightning_class_args(SpeechCorpus, "data", subclass_mode=True, required=True)
     for name in OTHERS:
         parser.add_argument(f"--{name}", type=Ignored, default=None, help="of fit; ignored here")
-    config = parser.parse_args(list(args[1:]))
+    answer_help(args)
+    configs = Configs(args[1:])
+    config = parser.parse_args(configs.arguments)
     try:
         corpus: SpeechCorpus = parser.instantiate(config).data
     except Exception as error:
@@ -57,7 +61,8 @@ def run(args: Sequence[str]) -> None:
     if not corpus.labelled:
         raise UserError(f"ser data describes what is trained on; {corpus.name} has no labels.")
 
-    description = survey(corpus)
+    with configs.naming_corpus():
+        description = survey(corpus)
     if config.format == "json":
         print_json(description)
     else:

@@ -1,11 +1,19 @@
 """The errors that end the command line with a message instead of a traceback."""
 
+import errno
+import os
+from pathlib import Path
+
 
 class UserError(Exception):
     """Bad input: the message says what was found, what was expected, and how to mend it.
 
     The command line prints the message alone, without a traceback, and exits with code 2.
     """
+
+
+class WrongRoot(UserError):
+    """A folder is not that of the corpus: another folder, or another corpus, was meant."""
 
 
 class JobEnded(Exception):
@@ -26,3 +34,19 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
+
+
+def cannot_create(folder: Path, error: OSError, place: str = "--run.root", name: str = "--run.name") -> UserError:
+    """Say why a folder cannot be created, and which options give it another place or another name.
+
+    Args:
+        folder: Which.
+        error: Why.
+        place: Option for the folder that it lies in.
+        name: Option for its name.
+    """
+    advice = f"Choose another place with {place}."
+    if error.errno == errno.ENAMETOOLONG:
+        long = max(folder.parts, key=lambda part: len(os.fsencode(part)))
+        advice = f"{long[:20]}… has {len(os.fsencode(long))} bytes, a name may have 255: give a shorter {name}."
+    return UserError(f"The folder {folder} cannot be created: {error.strerror or error}. {advice}")

@@ -1,51 +1,36 @@
 """The parser of Lightning's verbs: a mistake gets one message, which says what would have been valid."""
 
-import difflib
-import importlib
 import inspect
-import re
-import typing
-from collections.abc import Iterable
+import traceback
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import audiomentations
 import torch
 import yaml
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 from jsonargparse import Namespace, get_loader, set_dumper, set_loader
 from jsonargparse.typing import register_type
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 
-import ser.corpora
-import ser.data
 import ser.models
 from ser.config_yaml import dump, load, plain
 from ser.errors import UserError
+from ser.explain import cannot_import, explain
 from ser.names import Name, OptionalName, as_name
 
 # Made by libraries, whose errors are no UserErrors.
-OF_LIBRARIES = (BaseWaveformTransform, torch.optim.Optimizer)
-
-
-def _classes(key: str) -> list[str]:
-    """Return the names of the classes that an option takes, by the last part of the option's name."""
-    named: dict[str, tuple[Any, type]] = {
-        "data": (ser.corpora, ser.data.SpeechCorpus),
-        "net": (ser.models, torch.nn.Module),
-        "features": (ser.data, ser.data.Features),
-        "protocol": (ser.data, ser.data.Protocol),
-        "copies": (audiomentations, BaseWaveformTransform),
-        "online": (audiomentations, BaseWaveformTransform),
-        "optimizer": (torch.optim, torch.optim.Optimizer),
-        "lr_scheduler": (torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler),
-    }
-    if key not in named:
-        return []
-    package, base = named[key]
-    members = [value for _, value in inspect.getmembers(package, inspect.isclass)]
-    return sorted(
-        cls.__name__ for cls in members if issubclass(cls, base) and not inspect.isabstract(cls) and cls is not base
-    )
+OF_LIBRARIES = (
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+    BaseWaveformTransform,
+    Logger,
+    Callback,
+    *(network for name, network in inspect.getmembers(ser.models, inspect.isclass)),  # which are torch's layers
+)
+LIBRARIES = ("ser", "torch", "audiomentations", "lightning")
 
 
 def _load(text: str) -> Any:
@@ -81,8 +66,19 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
-        """Parse a command line."""
-        config: Namespace = plain(super().parse_args(*args, **kwargs))
+        """Parse a command line.
+
+        Raises:
+            UserError: A mistake, or an error in the user's own module, of which jsonargparse reports few kinds.
+        """
+        try:
+            config: Namespace = plain(super().parse_args(*args, **kwargs))
+        except UserError:
+            raise
+        except Exception as error:
+            if any(frame.name == "import_object" for frame in traceback.extract_tb(error.__traceback__)):
+                raise UserError(f"A class of your own cannot be imported: {cannot_import(error)}") from error
+            raise
         return config
 
     def instantiate(
@@ -113,79 +109,16 @@ class Parser(LightningArgumentParser):
 def _make(cls: type, *args: Any, **kwargs: Any) -> Any:
     try:
         return cls(*args, **kwargs)
-    except (ValueError, AssertionError) as error:
-        given = ", ".join(f"{name}={value}" for name, value in kwargs.items())
-        why = str(error) or "one of these is out of its range, or names nothing that is there"
-        raise UserError(f"{cls.__name__} cannot be made with {given}: {why}.") from error
+    except (ValueError, TypeError, AssertionError, ImportError, MisconfigurationException) as error:
+        if cls.__module__.partition(".")[0] not in LIBRARIES:
+            raise  # the user's own class, whose author wants to see where
+        defaults = inspect.signature(cls).parameters
+        given = {name: value for name, value in kwargs.items() if value != getattr(defaults.get(name), "default", None)}
+        raise could_not_construct(cls.__name__, given, error) from error
 
 
-def explain(message: str, options: Iterable[str]) -> str:
-    """Turn jsonargparse's message into what was found, what is valid, and the nearest valid name.
-
-    Args:
-        message: As the parser reports it, several lines for a nested option.
-        options: The verb's options, with their dashes.
-    """
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    where = ".".join(keys)
-    classes = re.findall(r"given class_path '([^']+)'", message)
-    if found := re.search(r"Option '([^']+)' is not accepted", message):
-        if not classes:
-            return _unknown(f"{where} has no option", found[1], [])
-        return _unknown(f"{classes[-1]} has no option", found[1], _arguments(classes[-1]))
-    if found := re.search(r"unrecognized arguments: --([\w.]+)", message):
-        if classes:  # an option of an option that is a group of its own
-            group, _, name = found[1].rpartition(".")
-            return _unknown(f"{where}.{group} has no option", name, _arguments(classes[-1], group))
-        return _unknown("There is no option", f"--{found[1]}", options, listed=False)
-    if found := re.search(r"does not accept (?:nested key|option) '([^']+)'", message):
-        return _unknown("There is no option", f"--{found[1]}", options, listed=False)
-    if found := re.search(
-        r"Expected a dot import path string: (\S+)|module '[\w.]+' has no attribute '(\w+)'", message
-    ):
-        return _unknown(f"{where}: there is no", found[1] or found[2], _classes(where.rpartition(".")[2]))
-    if found := re.search(r"arguments are required: (.*)", message):
-        return f"{found[1]} must be given; a config does that, as in --config configs/cornn.yaml."
-    if found := re.search(r"but is abstract[\s\S]*Given value: (?!ser\.)(\w+\.[\w.]+)", message):
-        return f"{where}: {found[1]} is incomplete; it must define {', '.join(_lacking(found[1]))}."
-    if re.search(r"but .*\bis abstract", message):  # options were given to what no config names
-        names = ", ".join(_classes(where.rpartition(".")[2]))
-        return f"{where} must be one of {names}; a config names one, as --config configs/cornn.yaml does."
-    if found := re.search(r"File does not exist: (.*)", message):
-        return f"There is no file {found[1]}; --{where} must name an existing one."
-    expected = re.findall(r"Expected an? (.*)", message)
-    if wanted := [phrase for phrase in dict.fromkeys(expected) if "NoneType" not in phrase]:
-        plain = [re.sub(r"<class '(\w+)'>", r"\1", phrase).replace("typing.Literal", "one of ") for phrase in wanted]
-        return f"{where}: expected {', or '.join(plain)}"
-    return message
-
-
-def _unknown(what: str, name: str, valid: Iterable[str], listed: bool = True) -> str:
-    valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    names = f" Valid: {', '.join(valid)}." if valid and listed else ""
-    return f"{what} {name!r}.{meant}{names}"
-
-
-def _lacking(class_path: str) -> list[str]:
-    """Return the methods that a class must have and has not."""
-    module, _, name = class_path.rpartition(".")
-    return sorted(getattr(importlib.import_module(module), name).__abstractmethods__)
-
-
-def _arguments(class_path: str, group: str = "") -> list[str]:
-    """Return the options of a class: its arguments, with those that ``**kwargs`` hands to its base classes."""
-    module, _, name = class_path.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
-    names: list[str] = []
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base).parameters.values()
-        names += [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
-        if group in names:
-            return list(inspect.signature(typing.get_type_hints(base.__init__)[group]).parameters)
-        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return names
+def could_not_construct(name: str, arguments: Mapping[str, Any], error: Exception) -> UserError:
+    """Say why a class of a library refuses its arguments."""
+    given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    why = str(error) or "one of these is out of its range, or names nothing that is there"
+    return UserError(f"Could not construct {name}({given}): {why.rstrip('.!')}.")

@@ -216,8 +216,9 @@ class RunRecorder(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the validation scores of the best epoch and write what training took."""
         self._remember_best(trainer)
-        if trainer.is_global_zero and self._best is not None:
-            epoch, evaluation = self._best
+        best = self._best or self._latest  # without a monitor, the last epoch is kept
+        if trainer.is_global_zero and best is not None:
+            epoch, evaluation = best
             self._write_scores(
                 val={"best_epoch": epoch, **evaluation.scores()}, fit=self._fit_summary(trainer, pl_module)
             )

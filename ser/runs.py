@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from torch import Tensor
 
-from ser.errors import UserError
+from ser.errors import UserError, cannot_create
 from ser.metrics import confusion_matrix, macro_f1, recalls, uar, wa
 from ser.names import OptionalName
 from ser.terminal import PlainTable, side_by_side
@@ -73,7 +74,7 @@ class RunFolder:
     @property
     def newest(self) -> Path | None:
         """The newest run of this name, if there is any."""
-        folders = self.experiment.iterdir() if self.experiment.is_dir() else ()
+        folders = self.experiment.iterdir() if os.path.isdir(self.experiment) else ()  # whose name may be too long
         runs = [folder for folder in folders if folder.name.startswith(self.name) and self._is_ours(folder)]
         return max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
 
@@ -103,10 +104,7 @@ class RunFolder:
                     continue
                 return path
         except OSError as error:
-            raise UserError(
-                f"The run folder {self.experiment / self.name} cannot be created: {error.strerror}. "
-                "Choose another place with --run.root."
-            ) from error
+            raise cannot_create(self.experiment / self.name, error, name="--run.name or --run.experiment") from error
         raise AssertionError  # itertools.count does not end
 
 

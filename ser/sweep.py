@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from ser.arguments import ArgumentParser
 from ser.config_yaml import dump
-from ser.errors import UserError
+from ser.errors import UserError, cannot_create
 from ser.evaluation.fold_runs import PlanningCLI, environments, fold_numbers
 from ser.runs import SYNTHETIC
 from ser.search_space import Sweep, read_sweep
@@ -52,6 +52,9 @@ def run(args: Sequence[str]) -> None:
     sweep = read_sweep(options.file)
     settled = OURS | sweep.space.keys() | sweep.constants.keys() | ({"data.fold"} if options.folds else set())
     _refuse(settled, of_fits)
+    _refuse(
+        sweep.space.keys() | sweep.constants.keys(), sweep.options
+    )  # options win over the config of the best settings
 
     shared = ["--trainer.logger", "false", *sweep.options, *of_fits]
     with prepared():
@@ -63,7 +66,7 @@ def run(args: Sequence[str]) -> None:
     try:
         experiment.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{experiment} cannot be created: {error.strerror}. Choose another --root.") from error
+        raise cannot_create(experiment, error, place="--root", name="--name") from error
 
     url = storage_url(options.storage, experiment)
     storage = open_storage(url)

@@ -258,6 +258,11 @@ class EmotionClassifier(LightningModule):
                 f"padding is 'batch', but {network} takes clips of one length only, or gives other scores for others: "
                 "give --data.padding fixed."
             )
+        if str(trainer.precision) in ("16-true", "bf16-true", "64-true"):
+            raise UserError(
+                f"precision is {trainer.precision}, but the statistics of the features are in single precision: give "
+                "--trainer.precision 32-true, 16-mixed or bf16-mixed."
+            )
         if self.normalize == "pixel" and data is not None and not data.front_end.preprocess.pad_waveform:
             raise UserError(
                 "normalize is 'pixel', for which every utterance must have all frames: "
@@ -284,6 +289,48 @@ class EmotionClassifier(LightningModule):
             dict.fromkeys(note for split in SCORED.get(stage, ()) for note in data.check_unheard(history, split))
         )
 
+    def check_fit(self, trainer: Any) -> None:
+        """Try optimiser and schedule, and hold what is monitored against what is logged.
+
+        Raises:
+            UserError: One cannot be made, or the schedule or a callback monitors what is never logged.
+        """
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise UserError(
+                f"{type(self.net).__name__} has no parameters to train: give a network, as in --model.net CoRNN."
+            )
+        made = self.configure_optimizers()
+        schedule = made["lr_scheduler"] if isinstance(made, dict) else {}
+        scheduler, monitor = schedule.get("scheduler"), schedule.get("monitor")
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            if monitor is None:
+                raise UserError(
+                    "torch.optim.lr_scheduler.ReduceLROnPlateau cannot say what it monitors: give "
+                    "--lr_scheduler lightning.pytorch.cli.ReduceLROnPlateau --lr_scheduler.monitor val/uar."
+                )
+            rare = str(monitor).startswith("val/") and trainer.check_val_every_n_epoch != 1
+            if self.lr_scheduler_interval == "step" or rare:
+                raise UserError(
+                    f"ReduceLROnPlateau needs {monitor} for each of its steps, so each must come after a validation: "
+                    "give --model.lr_scheduler_interval epoch and --trainer.check_val_every_n_epoch 1."
+                )
+        self._check_length(scheduler, "epoch", trainer.max_epochs)
+        monitors = [(type(scheduler).__name__, monitor)]
+        monitors += [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
+        logged = ["train/loss", *map(str, self.train_metrics), "val/loss", *map(str, self.val_metrics)]
+        for name, score in monitors:
+            if score is not None and score not in logged:
+                raise UserError(f"{name} monitors {score!r}, which is not logged; choose one of {', '.join(logged)}.")
+
+    def _check_length(self, scheduler: Any, interval: str, steps: int | float | None) -> None:
+        """Hold the length of a schedule against that of the training, both in epochs or in steps of the optimiser."""
+        total = getattr(scheduler, "total_steps", None)
+        if self.lr_scheduler_interval == interval and total is not None and steps not in (None, -1) and steps > total:
+            raise UserError(
+                f"{type(scheduler).__name__} ends after total_steps = {total}, but training takes {steps} "
+                f"{interval}s: give --lr_scheduler.total_steps {steps}, or another --model.lr_scheduler_interval."
+            )
+
     def setup(self, stage: str) -> None:
         """Check that data and network fit together; for a fit take front-end and statistics from the data.
 
@@ -292,6 +339,8 @@ class EmotionClassifier(LightningModule):
         """
         data = getattr(self.trainer, "datamodule", None)
         self.refuse_unfit(self.trainer, data)
+        if stage == "fit":
+            self.check_fit(self.trainer)
         if data is None:
             return
         if self.trainer.ckpt_path is None:  # otherwise other weights, with a history of their own, are about to come
@@ -340,11 +389,13 @@ class EmotionClassifier(LightningModule):
         self._check_loaders(self.trainer.test_dataloaders, "test")
 
     def on_train_start(self) -> None:
-        """Refuse loaders of a data module without the data module.
+        """Refuse loaders of a data module without the data module, and a schedule that ends before the training does.
 
         Raises:
-            UserError: There would be no statistics, and nobody would know what the network has heard.
+            UserError: There would be no statistics, and nobody would know what the network has heard; or the schedule
+                is too short: how many steps training takes is known only now.
         """
+        self._check_length(self.lr_schedulers(), "step", self.trainer.estimated_stepping_batches)
         if self._without_module(self.trainer.train_dataloader):
             raise UserError("Give the data module itself instead of its loaders: trainer.fit(task, data).")
 

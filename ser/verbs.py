@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import pkgutil
 import re
 import signal
 import warnings
@@ -32,16 +33,19 @@ from ser.checkpoints import (
     refuse_other_settings,
     source_of,
 )
+from ser.configs import Configs
 from ser.data import SpeechCorpus
 from ser.data.splits import SIDES
 from ser.errors import JobEnded, UserError, user_error_behind
 from ser.job import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
-from ser.parser import Parser
+from ser.option_help import answer_help
+from ser.parser import Parser, could_not_construct
 from ser.recorder import RunRecorder, say_device
 from ser.runs import RunFolder, RunOptions
 from ser.task import EmotionClassifier
 from ser.tracking import WandbLogger, finish, silence
 
+SEEDS = 2**32  # NumPy takes as many
 # Warnings of libraries that ask for nothing a user could do, or that ser has dealt with.
 QUIET = (
     ".*does not have many workers.*",  # batches come from a memory map in microseconds
@@ -177,8 +181,10 @@ class SerCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a checkpoint given to validate, test or predict supplies the defaults of network and front-end."""
-        verb = args[0]
-        path = _option(args, "--ckpt_path")
+        answer_help(args)
+        self.configs = Configs(args)
+        verb, args = args[0], self.configs.arguments
+        path = self.configs.option("ckpt_path")
         if path is not None and path not in ("best", "last"):
             self.checkpoint = read_checkpoint(Path(path), _named(args))
             self.source = source_of(Path(path), self.checkpoint)
@@ -187,6 +193,7 @@ class SerCLI(LightningCLI):
         elif verb != "fit" and not {"-h", "--help"} & set(args):
             raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
         super().parse_arguments(parser, args)
+        check_seed(self.config[verb].seed_everything)
 
     def _parse_ckpt_path(self) -> None:
         """Do not let the checkpoint override the command line; it supplied defaults in parse_arguments."""
@@ -195,6 +202,8 @@ class SerCLI(LightningCLI):
         """Refuse what does not fit together before anything is written."""
         self.model.refuse_unfit(self.trainer, self.datamodule)
         self.model.system = self._system(self._config)
+        if self.subcommand == "fit":
+            self.model.check_fit(self.trainer)
         if self.checkpoint is not None:
             self._check(self.checkpoint)
 
@@ -204,10 +213,16 @@ class SerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Keep the config as the user composed it."""
+        self._refuse_unlabelled()
         config = self._config.clone()
         if config.ckpt_path == "last":
             config.ckpt_path = None  # to repeat a run is to train it anew
         self.config_text: str = self._parser(self.subcommand).dump(config, skip_unset=False, skip_link_targets=True)
+
+    def instantiate_classes(self) -> None:
+        """Make the objects; the corpus is looked at, since the model follows from it."""
+        with self.configs.naming_corpus():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Wire the run folder to the trainer, its callbacks and its logger."""
@@ -215,7 +230,7 @@ class SerCLI(LightningCLI):
         self.run_folder = self._run_folder(config)
         callbacks = self.config_init[self.subcommand].trainer.callbacks or []
         peers = Peers()
-        callbacks = [peers, *callbacks]
+        callbacks = [peers, *(callbacks if isinstance(callbacks, list) else [callbacks])]
         if not config.trainer.fast_dev_run:
             callbacks = [RunRecorder(self.run_folder, self.config_text, self.source), *callbacks]
         plugins = config.trainer.plugins or []
@@ -224,12 +239,18 @@ class SerCLI(LightningCLI):
             plugins += slurm()
         if os.environ.get("WANDB_MODE") == "disabled":
             kwargs["logger"] = False
-        trainer = super().instantiate_trainer(
-            callbacks=callbacks,
-            default_root_dir=str(self.run_folder.experiment),
-            plugins=plugins,
-            **kwargs,
-        )
+        try:
+            trainer = super().instantiate_trainer(
+                callbacks=callbacks,
+                default_root_dir=str(self.run_folder.experiment),
+                plugins=plugins,
+                **kwargs,
+            )
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            given = {
+                name: config.trainer[name] for name in ("accelerator", "devices", "num_nodes", "strategy", "precision")
+            }
+            raise could_not_construct("Trainer", given, error) from error
         refuse_other_number_of_processes(trainer)
         peers.watch(trainer)
         for logger in trainer.loggers:
@@ -253,7 +274,7 @@ class SerCLI(LightningCLI):
                 self._check(last)
                 _refuse_other_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
             config.ckpt_path = checkpoint
-        self._refuse_unknown_monitors()
+        self._refuse_no_validation()
         say_device(self.trainer)
 
     def before_test(self) -> None:
@@ -281,12 +302,16 @@ class SerCLI(LightningCLI):
 
     after_validate = after_test
 
-    def _refuse_unknown_monitors(self) -> None:
-        scores = [f"{stage}/{score}" for stage in ("train", "val") for score in ("loss", "uar", "wa", "macro_f1")]
-        for option in ("checkpoint", "early_stopping"):
-            monitor = self._config[option].monitor
-            if monitor is not None and monitor not in scores:
-                raise UserError(f"{option}.monitor is {monitor!r}, which is not logged; choose of {', '.join(scores)}.")
+    def _refuse_unlabelled(self) -> None:
+        corpus = pkgutil.resolve_name(self._config.data.class_path)
+        if self.subcommand != "predict" and not corpus.labelled:
+            raise UserError(
+                f"{self.subcommand} needs recordings whose emotions and speakers are known: give --data CORPUS "
+                "--data.root DIR, such as --data EmoDB, or --data Table for a corpus of your own. "
+                f"{corpus.__name__} is for ser predict."
+            )
+
+    def _refuse_no_validation(self) -> None:
         if self._config.trainer.limit_val_batches == 0 and not self._config.trainer.fast_dev_run:
             raise UserError("limit_val_batches is 0, but the checkpoint is chosen on validation: give more.")
 
@@ -375,11 +400,16 @@ def _named_in(text: str) -> set[str]:
     return set(re.findall(r"[\w.]+\.\w+", text))
 
 
-def _option(args: Sequence[str], name: str) -> str | None:
-    """Return the value of an option that has to be known before parsing."""
-    for position, argument in enumerate(args):
-        if argument == name and position + 1 < len(args):
-            return args[position + 1]
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return None
+def check_seed(seed: int | bool, runs: int = 1) -> None:
+    """Refuse a seed that NumPy does not take.
+
+    Args:
+        seed: Of the first run.
+        runs: Of which each has the next seed.
+
+    Raises:
+        UserError: It is negative, or has over 32 bits.
+    """
+    if not 0 <= seed <= SEEDS - runs:
+        last = f", and that of the last run would be {seed + runs - 1}" if runs > 1 else ""
+        raise UserError(f"seed_everything is {seed}{last}; seeds are whole numbers from 0 to {SEEDS - 1}.")

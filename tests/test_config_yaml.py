@@ -46,3 +46,14 @@ def test_what_is_read(text, value):
 def test_what_was_read_is_written_in_a_line_as_it_was_written():
     text = "[1.50, 1e3, null, true, '0010', O'Brien, {a: 1}]"
     assert flow(load(text)) == repr(load(text)) == text
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3", "{a: 1, 'a': 2}", "x: {n: 1}\ny: {n: {k: 1, k: 2}}"])
+def test_a_key_that_is_given_twice_is_refused(text):
+    with pytest.raises(yaml.YAMLError, match=r"line \d gives '[ak]' again, as line \d does"):
+        load(text)
+
+
+def test_a_key_may_win_over_one_that_is_merged():
+    merged = "a: &a {k: 1, l: 2}\nb: &b {<<: *a, k: 3}\nc: {<<: *b, l: 4}"
+    assert plain(load(merged)) == yaml.safe_load(merged)

@@ -230,6 +230,10 @@ def refused(tmp_path, capsys, monkeypatch):
         (["small.yaml", "--count", 1, "--folds", "0,9"], "There is no fold .?9.?: the protocol makes 8 folds"),
         (["small.yaml", "--count", 1, "--", "--data.rot", "x"], "no option 'rot'. Did you mean 'root'?"),
         (["small.yaml", "--count", 1, "--", "--optimizer.lr=0.1"], "--optimizer.lr cannot be given to the trials"),
+        (
+            ["small.yaml", "--count", 1, "--name", "x" * 300],
+            "has 300 bytes, a name may have 255: give a shorter --name",
+        ),
         (["small.yaml", "--count", 1, "--", "--test_checkpoint", "best"], "--test_checkpoint cannot be given to the"),
         (["small.yaml", "--count", 1, "--folds", "0", "--", "--data.fold", "1"], "--data.fold cannot be given to the"),
         (["small.yaml", "--count", 1, "--", "--data", "EmoDB"], "EMO-DB needs the folder of its recordings"),
@@ -247,6 +251,12 @@ def test_bad_input_gets_one_message(refused, options, said, cache, tmp_path):
     divide = options.index("--") if "--" in options else len(options)
     options = [*options[:divide], "--", "--data.cache_dir", str(cache), *options[divide + 1 :]]
     assert re.search(said, refused(*options))
+
+
+def test_a_command_that_sets_what_is_searched_is_refused(refused, tmp_path):
+    """It would win over the best settings, which are a config."""
+    write_sweep(tmp_path, command=["ser", "fit", "--config", CONFIG, "--optimizer.lr", 1, "${args}"])
+    assert "--optimizer.lr cannot be given to the trials: the sweep sets it" in refused("small.yaml", "--count", 1)
 
 
 def test_an_unknown_parameter_is_refused_before_any_trial(refused, tmp_path):

@@ -4,12 +4,12 @@ import codecs
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ser.corpora.own import OwnCorpus
 from ser.data import BadFile, Utterance
-from ser.data.audio import READABLE, UNREADABLE
+from ser.data.audio import READABLE, UNREADABLE, audio_files
 from ser.data.splits import SIDES, Gender
 from ser.errors import UserError
 from ser.names import Name, meant, renaming
@@ -36,7 +36,10 @@ class Table(OwnCorpus):
 
     name = "Table"
     homepage = "a CSV file with the columns file, emotion and speaker"
-    layout = "a CSV or TSV file with the columns file, emotion and speaker, or the folder that holds it"
+    layout = (
+        "a CSV or TSV file with the columns file (a path relative to the table's folder), emotion and speaker, or the "
+        "folder that holds it"
+    )
 
     def __init__(self, root: str | Path | None = None, columns: dict[Name, Name] | None = None, **kwargs: Any) -> None:
         super().__init__(root=root, **kwargs)
@@ -64,6 +67,7 @@ class Table(OwnCorpus):
         """
         table = self.root if self.root is not None and self.root.is_file() else _find(root)
         first_line: dict[Path, int] = {}
+        hint: str | None = None
         for line, row in _rows(table, self.columns or {}):
             where = f"Line {line} of {table}"
             empty = [column for column in NEEDED if not row[column]]
@@ -74,7 +78,8 @@ class Table(OwnCorpus):
                 raise UserError(f"{where} names {row['file']}, as line {first_line[path]} does; keep one of them.")
             first_line[path] = line
             if not os.path.isfile(path):  # unlike Path, whatever the name
-                yield BadFile(path, f"named in line {line} of {table.name}, but there is no such file")
+                hint = _elsewhere(row["file"], table.parent) if hint is None else ""  # for the first of them
+                yield BadFile(path, f"named in line {line} of {table.name}, but there is no such file{hint}")
                 continue
             yield Utterance(
                 path,
@@ -85,6 +90,14 @@ class Table(OwnCorpus):
                 sentence=row.get("sentence") or None,
                 split=_choice(row, "split", SIDES, where) if row.get("split") else None,
             )
+
+
+def _elsewhere(path: str, folder: Path) -> str:
+    """Point to a recording below the folder whose path ends like that, upper and lower case and suffix aside."""
+    end = f"/{PurePosixPath(path.replace(chr(92), '/')).with_suffix('')}".casefold()
+    there = (recording.relative_to(folder) for recording in audio_files(folder))
+    like = (name for name in there if f"/{name.with_suffix('').as_posix()}".casefold().endswith(end))
+    return f", while there is {found.as_posix()}" if (found := next(like, None)) else ""
 
 
 def _find(root: Path) -> Path:

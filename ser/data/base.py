@@ -18,11 +18,11 @@ from ser.data.folds import Fold
 from ser.data.frontend import FrontEnd
 from ser.data.history import Fit, Identity, check_unheard, extended, fit_record
 from ser.data.listing import BadFile, Checked, Counts, EmotionChoice, Listing, check_files, differences, list_recordings
-from ser.data.loaders import Sampling
+from ser.data.loaders import Sampling, check_workers
 from ser.data.notes import notes_on_files, notes_on_recordings
 from ser.data.preprocess import Preprocess
 from ser.data.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
-from ser.errors import UserError
+from ser.errors import UserError, WrongRoot
 from ser.names import Name, OptionalName, as_name, as_names, renaming
 from ser.recipe import describe, digest
 
@@ -42,7 +42,7 @@ class SpeechCorpus(Batches):
         features: From a waveform to features; null is a plain log-mel spectrogram.
         protocol: Divides the utterances; null leaves one speaker out.
         fold: Number of the protocol's fold, from 0.
-        batch_size: Utterances in a training step on one device.
+        batch_size: Segments in a training step on one device; an utterance that is not divided is one.
         padding: "fixed" pads every utterance to ``duration_s``; "batch" to the longest of its batch, which is faster
             and the same for a network that takes clips of any length (CoRNN); others refuse it.
         num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough unless
@@ -102,6 +102,7 @@ class SpeechCorpus(Batches):
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
+        check_workers(num_workers)
         self.root = Path(root) if root is not None else None
         self.emotions = as_names(emotions)
         self.front_end = FrontEnd(preprocess, features if features is not None else LogMel())
@@ -146,7 +147,7 @@ class SpeechCorpus(Batches):
             raise UserError(f"{self.name} needs the folder of its recordings: give {how} ({self.homepage}).")
         if not self.root.exists():
             wanted = f"--data.root must be the folder of {self.name} ({self.layout})"
-            raise UserError(f"{self.root} does not exist; {wanted}.")
+            raise WrongRoot(f"{self.root} does not exist; {wanted}.")
         return self.root
 
     # -- what is there --
@@ -223,6 +224,17 @@ class SpeechCorpus(Batches):
     def audit(self) -> Audit:
         """What the sides of the split share."""
         return self._fold.audit
+
+    def check_split(self, needed: Sequence[Side] = SIDES) -> None:
+        """See that the fold can be used: for a fit, or with some sides only, as a test is.
+
+        Raises:
+            UserError: Nothing is labelled, or a side that is needed is empty, or the sides share what they must not.
+        """
+        if not self.labelled:
+            kind = type(self).__name__
+            raise UserError(f"{kind} has no labels, so nothing can be trained or scored on it: it is for predict.")
+        self._fold.check(needed)
 
     @property
     def identity(self) -> Identity:

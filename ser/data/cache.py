@@ -43,11 +43,13 @@ class Piece(NamedTuple):
         key: Hash of the recording's content and of what changes it, ASCII.
         path: Audio file.
         change: The augmentation.
+        segments: How many rows it needs, as far as that is known before it is computed.
     """
 
     key: str
     path: Path
     change: Change | None = None
+    segments: int = 1
 
 
 class FeatureCache:
@@ -92,7 +94,7 @@ class FeatureCache:
             self._work.forget()
             with self._work.part() as number:
                 missing = self._missing(pieces)
-                self._refuse_full_disk(len(missing))
+                self._refuse_full_disk(sum(piece.segments for piece in missing))
                 try:
                     self._append(number, missing)
                 finally:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ser.data.audio import Recording
 from ser.data.augment import Augment
 from ser.data.cache import FeatureCache, Piece
-from ser.data.frontend import FrontEnd
+from ser.data.frontend import Change, FrontEnd
 from ser.data.items import Items
 from ser.data.loaders import UNKNOWN, FeatureSet, OnlineSet
 from ser.data.splits import Utterance
@@ -22,7 +23,7 @@ class Feed:
 
     Args:
         table: The utterances.
-        contents: Hash of each one's recording.
+        recordings: What a look into the file of each told.
         labels: Names of the classes.
         front_end: Computes features.
         cache_dir: Folder of all caches.
@@ -30,7 +31,7 @@ class Feed:
     """
 
     table: Sequence[Utterance]
-    contents: Sequence[str]
+    recordings: Sequence[Recording]
     labels: Sequence[str]
     front_end: FrontEnd
     cache_dir: Path
@@ -62,10 +63,11 @@ class Feed:
         """Return items' features, from the cache."""
         return FeatureSet(self.cache.rows(), self.cache.lengths(), items, self._targets(items.positions.tolist()), trim)
 
-    def online(self, positions: Sequence[int], *, trim: bool) -> OnlineSet:
-        """Return utterances' features, augmented anew every time."""
-        paths = [self.table[i].path for i in positions]
-        return OnlineSet(self.front_end, self.augment.online, paths, self._targets(positions), positions, trim)
+    def online(self, items: Items, *, trim: bool) -> OnlineSet:
+        """Return segments' features, augmented anew every time."""
+        paths = [utterance.path for utterance in self.table]
+        targets = self._targets(items.positions.tolist())
+        return OnlineSet(self.front_end, self.augment.online, paths, items, targets, trim)
 
     def statistics(self, items: Items, by_frame: bool) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation over the items, see :meth:`FeatureCache.statistics`."""
@@ -77,9 +79,11 @@ class Feed:
         return FeatureCache(self.cache_dir, self.front_end)
 
     def _pieces(self, position: int, *, copies: bool) -> list[Piece]:
-        content, path = self.contents[position], self.table[position].path
+        recording, path = self.recordings[position], self.table[position].path
+        content, segments = recording.digest, self.front_end.preprocess.count(recording.duration_s)
         changes = self.augment.changes(content) if copies else {}
-        return [Piece(content, path), *(Piece(key, path, change) for key, change in changes.items())]
+        pieces: dict[str, Change | None] = {content: None, **changes}
+        return [Piece(key, path, change, segments) for key, change in pieces.items()]
 
     def _targets(self, positions: Sequence[int]) -> list[int]:
         target_of = {label: target for target, label in enumerate(self.labels)}

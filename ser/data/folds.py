@@ -32,12 +32,25 @@ class Fold:
 
     @cached_property
     def split(self) -> Split:
-        """The division of :attr:`table`.
+        """The division of :attr:`table`; a side may hold nothing, see :meth:`check`.
 
         Raises:
-            UserError: There is no such fold, or a side of it holds nothing.
+            UserError: There is no such fold.
         """
-        return self.protocol.split(self.table, self.number)
+        return self.protocol.split(self.table, self.number, needed=())
+
+    def check(self, needed: Sequence[Side] = SIDES) -> None:
+        """See that the fold can be used.
+
+        Args:
+            needed: Sides that must hold something.
+
+        Raises:
+            UserError: A side that is needed holds nothing; or, to train, the sides share what they must not.
+        """
+        self.protocol.split(self.table, self.number, needed)
+        if "train" in needed:  # what else is scored is compared with what its network was trained on
+            self.audit.enforce()
 
     @cached_property
     def audit(self) -> Audit:

@@ -63,6 +63,25 @@ class FrontEnd:
         Raises:
             UserError: The file holds no usable recording, or preprocessing leaves nothing of it.
         """
+        return [self.features(torch.from_numpy(piece)) for piece in self.waveforms(path, change)]
+
+    @torch.inference_mode()
+    def segment(self, path: Path, change: Change, number: int, count: int) -> Tensor:
+        """Return the features of one of the segments of a changed recording, see :meth:`segments`.
+
+        Args:
+            path: Audio file.
+            change: Which may make the waveform shorter or longer, and its segments fewer or more.
+            number: Of the segment, from 0.
+            count: Number of segments of the unchanged recording, in proportion to which ``number`` is taken.
+        """
+        pieces = self.waveforms(path, change)
+        number = round(number * (len(pieces) - 1) / (count - 1)) if count > 1 else 0
+        features: Tensor = self.features(torch.from_numpy(pieces[number]))
+        return features
+
+    def waveforms(self, path: Path, change: Change | None = None) -> list[Waveform]:
+        """Return the waveforms of a file's segments, see :meth:`segments`."""
         rate = self.features.sample_rate_hz
         recording = read_again(path, rate)
         try:
@@ -71,7 +90,7 @@ class FrontEnd:
             raise UserError(f"{path}: {error}") from error
         if change is not None:
             waveform = change(waveform, rate)
-        return [self.features(torch.from_numpy(piece)) for piece in self.preprocess.divide(waveform, rate)]
+        return self.preprocess.divide(waveform, rate)
 
     def description(self) -> dict[str, Any]:
         """Return plain data that builds the same front-end again, as command-line options of a corpus."""

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from ser.data.audio import Recording, inspect_files
 from ser.data.frontend import FrontEnd
 from ser.data.splits import Utterance
-from ser.errors import UserError
+from ser.errors import UserError, WrongRoot
 from ser.names import meant
 
 MOST_NAMED = 50  # damaged files that a message names
+MOST_SHOWN = 5  # and those of a folder where none can be used
 
 Counts = dict[str, list[int | None]]  # emotion -> utterances found, and published (null if nobody says)
 
@@ -134,6 +135,11 @@ class Listing(NamedTuple):
         """Count each class; and each emotion that the copy lacks altogether, if all were asked for."""
         return self.choice.counts(utterances, self.labels)
 
+    def name(self, bad: Sequence[BadFile], most: int) -> str:
+        """Return a line for each bad file, up to so many."""
+        lines = [f"  {self.relative(item.path)}: {item.reason}" for item in bad[:most]]
+        return "\n".join([*lines, *([f"  and {len(bad) - most} more"] if len(bad) > most else [])])
+
 
 def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: EmotionChoice, layout: str) -> Listing:
     """Divide what a parser yields into utterances of the chosen emotions, and files that it could not use.
@@ -150,15 +156,17 @@ def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: Em
     items = list(items)
     found = [item for item in items if isinstance(item, Utterance)]
     bad = [item for item in items if isinstance(item, BadFile)]
+    listing = Listing(root, found, bad, [], choice)
     if not found:
-        seen = "no audio files"
+        seen = f"{root} holds no audio files. "
         if bad:
-            seen = f"{len(bad)} audio files, none named like {choice.corpus}'s (the first is {bad[0].path.name})"
-        raise UserError(f"{root} holds {seen}. --data.root must be the folder of {choice.corpus}: {layout}.")
+            seen = f"None of {len(bad)} recordings in {root} can be used as {choice.corpus}'s:\n"
+            seen += f"{listing.name(bad, MOST_SHOWN)}\n"
+        raise WrongRoot(f"{seen}--data.root must be the folder of {choice.corpus}: {layout}.")
     found = choice.rename(found)
     labels = choice.labels({utterance.emotion for utterance in found})
     used = [utterance for utterance in found if utterance.emotion in labels or not choice.labelled]
-    return Listing(root, used, bad, labels, choice)
+    return listing._replace(table=used, labels=labels)
 
 
 def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad: bool, strict: bool) -> Checked:
@@ -186,13 +194,10 @@ def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad
     bad = [*listing.bad, *(BadFile(u.path, problem) for u, _, problem in seen if problem)]
     damaged = [item for item in bad if not item.foreign]
     if damaged and not skip_bad:
-        lines = [f"  {listing.relative(item.path)}: {item.reason}" for item in damaged[:MOST_NAMED]]
-        if len(damaged) > MOST_NAMED:
-            lines.append(f"  and {len(damaged) - MOST_NAMED} more")
         raise UserError(
             f"{len(damaged)} of {len(listing.table) + len(listing.bad)} files in {listing.root} cannot be used:\n"
-            + "\n".join(lines)
-            + "\nRepair or remove them, or leave them out with --data.on_bad_file skip."
+            f"{listing.name(damaged, MOST_NAMED)}\n"
+            "Repair or remove them, or leave them out with --data.on_bad_file skip."
         )
     sound = [(utterance, look) for utterance, look, problem in seen if not problem]
     if not sound:

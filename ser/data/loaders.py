@@ -1,6 +1,9 @@
 """Batches: fetched whole, in an order that the seed and the epoch decide."""
 
 import os
+import socket
+import sys
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +19,13 @@ from ser.data.augment import Seeded, seed_of
 from ser.data.frontend import FrontEnd
 from ser.data.items import Items
 from ser.data.rows import Rows
+from ser.errors import UserError
 
 UNKNOWN = -1  # target of an utterance whose emotion is not known
 FILLER = -1  # what a process draws that has no utterance to evaluate; the position of what it fetches instead
+
+SOCKET = "/pymp-12345678/listener-12345678"  # as multiprocessing names one in the folder for temporary files
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes of a socket's name
 
 Sampling = Literal["shuffle", "balanced"]
 
@@ -83,14 +90,16 @@ class FeatureSet(Dataset[Batch]):
 
 
 class OnlineSet(Dataset[Batch]):
-    """Utterances that are read and augmented anew whenever they are fetched.
+    """Segments of utterances that are read and augmented anew whenever they are fetched.
+
+    All segments of an utterance are cut from the same augmented waveform in an epoch.
 
     Args:
         front_end: Computes their features.
         transforms: One after the other.
-        paths: Audio file of each.
-        targets: Class number of each.
-        positions: Place of each in the corpus's list.
+        paths: Audio files of the corpus's list.
+        items: The N segments, which the unchanged recordings have in the cache.
+        targets: Class number of each item's utterance.
         trim: Cut each batch behind its longest segment instead of leaving all T frames.
     """
 
@@ -99,15 +108,18 @@ class OnlineSet(Dataset[Batch]):
         front_end: FrontEnd,
         transforms: Sequence[BaseWaveformTransform],
         paths: Sequence[Path],
+        items: Items,
         targets: Sequence[int],
-        positions: Sequence[int],
         trim: bool = False,
     ) -> None:
         self.front_end = front_end
         self.transforms = tuple(transforms)
         self.paths = paths
         self.targets = torch.tensor(list(targets))
-        self.positions = torch.tensor(list(positions))
+        self.positions = torch.from_numpy(items.positions)
+        _, first, own, counts = np.unique(items.positions, return_index=True, return_inverse=True, return_counts=True)
+        numbers = np.arange(len(own)) - first[own]  # segments of an utterance are neighbours
+        self.places = list(zip(numbers.tolist(), counts[own].tolist(), strict=True))
         self.trim = trim
         self.seed = run_seed()
 
@@ -120,13 +132,11 @@ class OnlineSet(Dataset[Batch]):
     def __getitems__(self, draws: list[int]) -> Batch:
         """Read, augment and compute a whole batch."""
         segments: list[Tensor] = []
-        chosen: list[int] = []
-        for draw in draws:
-            epoch, item = divmod(draw, len(self))
-            change = Seeded(self.transforms, seed_of(self.seed, epoch, int(self.positions[item])))
-            made = self.front_end.segments(self.paths[item], change)
-            segments += made
-            chosen += [item] * len(made)
+        chosen = [draw % len(self) for draw in draws]
+        for draw, item in zip(draws, chosen, strict=True):
+            position = int(self.positions[item])
+            change = Seeded(self.transforms, seed_of(self.seed, draw // len(self), position))
+            segments.append(self.front_end.segment(self.paths[position], change, *self.places[item]))
         lengths = torch.tensor([segment.shape[-1] for segment in segments])
         *channels, longest = self.front_end.shape
         features = torch.zeros(len(segments), *channels, int(lengths.max()) if self.trim else longest)
@@ -204,6 +214,24 @@ class EachOnce(Announced):
     def draws(self) -> Sequence[int]:
         """Return numbers of items."""
         return self.share
+
+
+def check_workers(number: int) -> None:
+    """See that loaders can start their workers.
+
+    Raises:
+        UserError: The number is negative, or the folder for temporary files has too long a name for their sockets:
+            without a check, training would wait for its first batch for ever.
+    """
+    if number < 0:
+        raise UserError(f"num_workers is {number}; it must be 0, to fetch batches in the training process, or more.")
+    folder = tempfile.gettempdir()
+    if number and hasattr(socket, "AF_UNIX") and len(os.fsencode(folder)) + len(SOCKET) > LONGEST_SOCKET:
+        raise UserError(
+            f"The folder for temporary files, {folder}, has too long a name for the sockets of num_workers = {number}: "
+            f"{len(os.fsencode(folder))} bytes, of which it may have {LONGEST_SOCKET - len(SOCKET)}. Set TMPDIR to a "
+            "shorter one, such as /tmp, or give --data.num_workers 0."
+        )
 
 
 def loader(dataset: FeatureSet | OnlineSet, sampler: Announced, batch_size: int, num_workers: int) -> DataLoader[Batch]:

@@ -1,5 +1,6 @@
 """From a recording to the waveform that features see."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -69,6 +70,13 @@ class Preprocess:
     def samples(self, sample_rate_hz: int) -> int:
         """Return the number of samples that an utterance has at most."""
         return round(self.duration_s * sample_rate_hz)
+
+    def count(self, duration_s: float) -> int:
+        """Return into how many segments an utterance of some length is divided, at most: before it is trimmed."""
+        if self.segment_hop_s is None:
+            return 1
+        beyond = max(0.0, duration_s - self.offset_s - self.duration_s)
+        return 1 + math.ceil(beyond / self.segment_hop_s)
 
     def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
         """Return what is kept of a recording, or its first segment: see :meth:`clean` and :meth:`divide`."""

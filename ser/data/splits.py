@@ -57,12 +57,14 @@ class Protocol(ABC):
         sentence_disjoint: No sentence of the test is in train or val.
         test_is_validation: The paper had no test set of its own: it scored what it chose the checkpoint on. Only then
             may test and val share utterances (they are the same), and every output says so.
+        advice: What to do where a side of a fold holds nothing.
     """
 
     speaker_disjoint: bool = True
     session_disjoint: bool = False
     sentence_disjoint: bool = False
     test_is_validation: bool = False
+    advice: str = "Use a corpus with more speakers, or another protocol."
 
     @abstractmethod
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
@@ -72,28 +74,32 @@ class Protocol(ABC):
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split of one fold, a number below ``len(folds(utterances))``."""
 
-    def split(self, utterances: Sequence[Utterance], fold: int) -> Split:
+    def split(self, utterances: Sequence[Utterance], fold: int, needed: Sequence[Side] = SIDES) -> Split:
         """Return the split of one fold.
 
+        Args:
+            utterances: Of the corpus.
+            fold: Number of the fold.
+            needed: Sides that must hold something: a test, say, needs no training utterances.
+
         Raises:
-            UserError: There is no such fold, or a side of it holds nothing.
+            UserError: There is no such fold, or a side that is needed holds nothing.
         """
         names = self.folds(utterances)
         speakers = len(speakers_of(utterances))
         found = f"out of {len(utterances)} utterances of {speakers} speaker{'s' if speakers != 1 else ''}"
-        advice = "Use a corpus with more speakers, or another protocol."
         if not names:
-            raise UserError(f"{type(self).__name__} makes no fold here, {found}. {advice}")
+            raise UserError(f"{type(self).__name__} makes no fold here, {found}. {self.advice}")
         if not 0 <= fold < len(names):
             raise UserError(
                 f"Fold {fold} does not exist: {type(self).__name__} makes {len(names)} folds here, "
                 f"0 to {len(names) - 1} (testing {', '.join(names)})."
             )
         split = self.divide(utterances, fold)
-        empty = [name for name in SIDES if not split.side(name)]
+        empty = [name for name in needed if not split.side(name)]
         if empty:
             raise UserError(
-                f"Fold {fold} of {type(self).__name__} leaves nothing for {' and '.join(empty)} {found}. {advice}"
+                f"Fold {fold} of {type(self).__name__} leaves nothing for {' and '.join(empty)} {found}. {self.advice}"
             )
         return split
 

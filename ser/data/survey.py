@@ -136,6 +136,7 @@ def _duplicates(corpus: SpeechCorpus) -> list[list[str]]:
 def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
     fold = corpus.fold_number(number)
     try:
+        fold.protocol.split(fold.table, number)
         described = fold.description(corpus.labels)
     except UserError as error:
         return {"fold": number, "tests": tests, "problem": str(error)}

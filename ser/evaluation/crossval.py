@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ser.errors import UserError
+from ser.errors import UserError, cannot_create
 from ser.evaluation.fold_runs import FoldRuns, Job, PlanningCLI
 from ser.evaluation.processes import Ended
 from ser.evaluation.summary import SCORES, Summary, summarise
@@ -21,7 +21,7 @@ from ser.evaluation.summary_table import print_summary
 from ser.runs import RunFolder, StoredRun, table_as_csv
 from ser.storage import write_atomically
 from ser.tracking import WandbLogger
-from ser.verbs import prepared
+from ser.verbs import check_seed, prepared
 
 NAMED = 5  # settings in which a run differs
 
@@ -99,6 +99,7 @@ class CrossvalCLI(PlanningCLI):
             raise UserError("ckpt_path names one checkpoint; every fold starts anew, or where it was stopped.")
         if isinstance(config.seed_everything, bool):
             raise UserError(f"seed_everything is {config.seed_everything}; a cross-validation needs a number.")
+        check_seed(config.seed_everything, self.seeds)
 
 
 @contextmanager
@@ -113,10 +114,7 @@ def _alone(experiment: Path) -> Iterator[None]:
             f"Another ser crossval is at work in {experiment}; wait for it, or give --run.experiment NAME."
         ) from error
     except OSError as error:
-        raise UserError(
-            f"The experiment folder {experiment} cannot be written: {error.strerror or error}. "
-            "Choose another place with --run.root."
-        ) from error
+        raise cannot_create(experiment, error, name="--run.experiment") from error
     try:
         yield
     finally:

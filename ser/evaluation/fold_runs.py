@@ -31,7 +31,7 @@ class PlanningCLI(SerCLI):
 
     def before_fit(self) -> None:
         """Check what only a look at all options can tell."""
-        self._refuse_unknown_monitors()
+        self._refuse_no_validation()
 
     def fit(self, **_: Any) -> None:
         """Do not fit."""
@@ -145,7 +145,7 @@ class FoldRuns:
         problems = []
         for number in self.folds:
             try:
-                self.corpus.fold_number(number).audit.enforce()
+                self.corpus.fold_number(number).check()
             except UserError as error:
                 problems.append((number, error))
         if problems:

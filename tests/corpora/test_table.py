@@ -232,3 +232,15 @@ def test_folder_must_hold_one_table(names, message, tmp_path):
         (tmp_path / name).write_text(GOOD)
     with pytest.raises(UserError, match=message):
         Table(root=tmp_path).locate()
+
+
+def test_files_that_lie_in_another_folder_are_named_with_it(table):
+    """A table beside the folder of its recordings, with bare file names."""
+    with pytest.raises(UserError) as refused:
+        Table(table("file,emotion,speaker\nA.WAV,anger,anna\nb.wav,joy,bert\nnowhere.wav,joy,bert\n")).labels  # noqa: B018
+    assert "None of 3 recordings" in str(refused.value)
+    assert "A.WAV: named in line 2 of corpus.csv, but there is no such file, while there is wav/a.wav" in str(
+        refused.value
+    )
+    assert "nowhere.wav: named in line 4 of corpus.csv, but there is no such file\n" in str(refused.value)
+    assert "named like" not in str(refused.value)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+from collections import defaultdict
 from importlib.util import find_spec
 
 import audiomentations
@@ -20,9 +21,9 @@ from torch import nn
 
 from ser.data import Augment, FrontEnd, LogMel, PeakNoise, Preprocess
 from ser.data.audio import audio_files, read
-from ser.data.augment import Seeded
+from ser.data.augment import Seeded, seed_of
 from ser.data.cache import published
-from ser.data.loaders import Draws, loader
+from ser.data.loaders import Draws, loader, run_seed
 from ser.errors import UserError
 from ser.recipe import describe
 
@@ -356,22 +357,21 @@ def test_online_utterances_are_the_same_whichever_process_makes_them(make_set):
     expected = contents(epoch_of(make_set(7), 4))
     assert len(expected) == 8
     for world_size in (1, 2, 3):
-        made = set()
+        made = defaultdict(set)
         for rank in range(world_size):
             for position, segments in contents(epoch_of(make_set(7), 4, 0, rank, world_size, batch_size=5)).items():
-                assert set(segments) == set(expected[position])
-                made.add(position)
-        assert made == expected.keys()
+                made[position].update(segments)
+        assert made == {position: set(segments) for position, segments in expected.items()}
 
 
 def test_online_draws_differ_between_epochs_and_seeds(make_set):
     dataset = make_set(7)
-    originals = {i: dataset.front_end.segments(dataset.paths[n]) for n, i in enumerate(dataset.positions.tolist())}
+    originals = {i: dataset.front_end.segments(dataset.paths[i]) for i in dataset.positions.tolist()}
     seen = [{position: [segment.numpy().tobytes() for segment in made] for position, made in originals.items()}]
     seen += [contents(epoch_of(dataset, epoch)) for epoch in range(2)]
     seen += [contents(epoch_of(make_set(8), epoch)) for epoch in range(2)]
     for position in originals:
-        every = [segment for draw in seen for segment in draw[position]]
+        every = [segment for draw in seen for segment in set(draw[position])]  # a shorter utterance repeats some
         assert len(set(every)) == len(every)
 
 
@@ -393,13 +393,38 @@ def test_online_batches_hold_what_belongs_together(tiny):
     for batch in whole:
         assert [corpus.labels[t] for t in batch.targets] == [corpus.table[i].emotion for i in batch.positions]
         assert batch.features.shape[1:] == corpus.feature_shape
-        assert len(batch.positions.unique()) == len(batch.positions.unique_consecutive())
+        assert len(batch.targets) == 3 or batch is whole[-1]
         for features, length in zip(batch.features, batch.lengths, strict=True):
             assert (features[..., length:] == 0).all()
     trimmed = tiny(corpus.root, augment=online(), preprocess=DIVIDED, batch_size=3, padding="batch")
     for batch, full in zip(trimmed.train_dataloader(), whole, strict=True):
         assert batch.features.shape[-1] == batch.lengths.max()
         assert torch.equal(batch.features, full.features[..., : batch.lengths.max()])
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+@pytest.mark.parametrize("preprocess", [WHOLE, DIVIDED], ids=["whole", "divided"])
+def test_a_batch_is_of_as_many_segments_online_as_from_the_cache(tiny, preprocess, sampling):
+    """What changes nothing leaves the batches as they are, segment by segment."""
+    options = {"preprocess": preprocess, "batch_size": 3, "sampling": sampling}
+    corpus = tiny(augment=Augment(online=[PeakNoise(p=0.0)]), **options)
+    stored_batches = list(tiny(corpus.root, **options).train_dataloader())
+    assert as_bytes(corpus.train_dataloader()) == as_bytes(stored_batches)
+    assert [len(batch.targets) for batch in stored_batches[:-1]] == [3] * (len(stored_batches) - 1)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
+def test_every_segment_is_drawn_once_an_epoch_whatever_the_augmentation_makes_of_the_length(tiny, rate):
+    stretched = TimeStretch(rate, rate, leave_length_unchanged=False, p=1.0)
+    corpus = tiny(augment=Augment(online=[stretched]), preprocess=DIVIDED, batch_size=3)
+    drawn = contents(corpus.train_dataloader())
+    for position, segments in drawn.items():
+        path = corpus.table[position].path
+        made = corpus.front_end.segments(path, Seeded((stretched,), seed_of(run_seed(), 0, position)))
+        assert len(segments) == len(corpus.front_end.segments(path))
+        assert set(segments) <= {segment.numpy().tobytes() for segment in made}
+        if len(made) <= len(segments):  # none is left out
+            assert len(set(segments)) == len(made)
 
 
 def test_nothing_of_online_augmentation_is_cached(tiny):

@@ -1,6 +1,9 @@
 import json
 import os
 import shutil
+import socket
+import tempfile
+from multiprocessing.connection import arbitrary_address
 
 import numpy as np
 import platformdirs
@@ -13,6 +16,7 @@ from ser.corpora import AudioFolder, EmoDB
 from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, Preprocess
 from ser.data.audio import audio_files
 from ser.data.cache import published
+from ser.data.loaders import SOCKET
 from ser.data.survey import survey
 from ser.errors import UserError
 
@@ -90,10 +94,31 @@ def test_a_root_with_another_corpus_is_refused(tiny, tmp_path):
     (tmp_path / "other").mkdir()
     for name in ("03a01Fa.wav", "03a01Wa.wav"):
         (tmp_path / "other" / name).touch()
-    with pytest.raises(
-        UserError, match=r"other holds 2 audio files, none named like Tiny's \(the first is 03a01Fa.wav\)"
-    ):
+    reason = r"None of 2 recordings in .* can be used as Tiny's:\n  03a01Fa.wav: not named like anna_anger_s1.wav\n"
+    with pytest.raises(UserError, match=reason):
         tiny(tmp_path / "other").labels  # noqa: B018
+
+
+def test_workers_that_cannot_start_are_refused(tiny, make_corpus, monkeypatch):
+    """Without it, training waits for its first batch for ever."""
+    root = make_corpus()
+    with pytest.raises(UserError, match="num_workers is -1; it must be 0"):
+        tiny(root, num_workers=-1)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 80)
+    with pytest.raises(UserError, match=r"81 bytes, of which it may have 7.*Set TMPDIR to a shorter one"):
+        tiny(root, num_workers=1)
+    tiny(root, num_workers=0)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no sockets of this kind")
+def test_the_length_of_a_sockets_name_is_that_of_multiprocessing():
+    assert len(arbitrary_address("AF_UNIX")) == len(tempfile.gettempdir()) + len(SOCKET)
+
+
+def test_recordings_without_labels_are_not_scored(make_corpus, cache_dir):
+    corpus = AudioFolder(make_corpus(), emotions=["anger", "neutral"], cache_dir=cache_dir)
+    with pytest.raises(UserError, match="AudioFolder has no labels, so nothing can be trained or scored on it"):
+        corpus.prepare_data()
 
 
 def test_a_batch_size_below_one_is_refused(tiny):

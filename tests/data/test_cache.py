@@ -61,7 +61,7 @@ def rows_of(features, files):
 
 def assert_right(features, files):
     """Hold the rows of files against features computed alone, bit for bit, and what is stored of their statistics."""
-    expected = [features.front_end.segments(path, change) for _, path, change in files]
+    expected = [features.front_end.segments(path, change) for _, path, change, _ in files]
     assert [span.number for span in features.spans([key for key, *_ in files])] == [len(valid) for valid in expected]
     rows = rows_of(features, files)
     lengths = features.lengths()[rows].tolist()
@@ -529,6 +529,13 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(small_disk, f
     with pytest.raises(UserError, match=r"needs 0 MiB in .*, where 1 MiB are free\. Free some space, or put the cache"):
         features.add(files)
     assert not (features.folder / "rows.f32").exists()
+
+
+def test_the_room_on_the_disk_is_that_of_all_segments(small_disk, files):
+    features = FeatureCache(small_disk, front_end())
+    row_bytes = 4 * int(np.prod(features.shape))
+    with pytest.raises(UserError, match=rf"needs {1000 * len(files) * row_bytes / 2**20:.0f} MiB in "):
+        features.add([piece._replace(segments=1000) for piece in files])
 
 
 @pytest.mark.parametrize("number", [300, 360])

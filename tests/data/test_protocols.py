@@ -24,7 +24,7 @@ from ser.data import (
     Tail20,
     Utterance,
 )
-from ser.data.splits import SIDES
+from ser.data.splits import SIDES, Split
 from ser.errors import UserError
 
 PROTOCOLS = [
@@ -248,6 +248,16 @@ def test_speakers_by_number():
         FixedSpeakers(val=[3], test=["08"]).split(files, 0)
 
 
+def test_a_side_that_is_not_needed_may_be_empty():
+    """A corpus that is only tested needs nobody to train on."""
+    everybody = FixedSpeakers(test=["a", "b", "c", "d"])
+    assert everybody.split(few(), 0, needed=["test"]) == Split(train=(), val=(), test=tuple(range(8)))
+    with pytest.raises(UserError, match="leaves nothing for train and val"):
+        everybody.split(few(), 0)
+    assert ColumnSplit().split(few(split="val"), 0, needed=["val"]).val == tuple(range(8))
+    assert LeaveOneSpeakerOut().split(few()[:2], 0, needed=["test"]).test == (0, 1)
+
+
 def few(**facts) -> list[Utterance]:
     return [Utterance(Path(f"{p}{i}.wav"), "anger", p, **facts) for p in ("a", "b", "c", "d") for i in range(2)]
 
@@ -268,11 +278,18 @@ def few(**facts) -> list[Utterance]:
         (lambda: SpeakerKFold(2), "k is 2; it must be at least 3"),
         (lambda: SpeakerKFold(5).split(few(), 0), "cannot make 5 groups of 4 speakers"),
         (lambda: StratifiedKFold(9).split(few(), 0), "cannot deal 8 utterances of anger to 9 parts"),
-        (lambda: FixedSpeakers([], ["a"]), "must name at least one speaker for val and one for test"),
+        (
+            lambda: FixedSpeakers([], ["a"]).split(few(), 0),
+            "leaves nothing for val out of 8 utterances of 4 speakers. Name speakers",
+        ),
+        (lambda: FixedSpeakers(), "Name speakers, as in --data.protocol.val"),
         (lambda: FixedSpeakers(["a"], ["x"]).split(few(), 0), "names x, not found in the corpus, which has a, b, c, d"),
         (lambda: FixedSpeakers(["a"], ["b", "a"]).split(few(), 0), "names a more than once"),
         (lambda: ColumnSplit().split(few(), 0), "this one has none: no utterance says train, val or test"),
-        (lambda: ColumnSplit().split(few(split="train"), 0), "finds no utterance marked val or test"),
+        (
+            lambda: ColumnSplit().split(few(split="train"), 0),
+            "leaves nothing for val and test out of 8 utterances of 4 speakers. Mark some in the column split",
+        ),
         (lambda: Random8020(validation=1), "validation is 1; it must be a share of the training files"),
         (lambda: Stratified641620().split(few()[:1], 0), "leaves nothing for train and val"),
     ],

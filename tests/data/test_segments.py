@@ -97,6 +97,15 @@ def segments_of(corpus, position):
     return corpus.front_end.segments(corpus.table[position].path)
 
 
+def test_the_segments_that_room_is_kept_for_are_those_that_an_utterance_has(make_corpus, tiny):
+    """Before trimming; counted by its duration."""
+    corpus = tiny(make_corpus(), preprocess=Preprocess(top_db=None, duration_s=0.2, segment_hop_s=0.1))
+    for utterance, look in zip(corpus.table, corpus.recordings, strict=True):
+        made = corpus.front_end.segments(utterance.path)
+        assert corpus.front_end.preprocess.count(look.duration_s) == len(made) > 1
+    assert Preprocess().count(60.0) == 1
+
+
 def test_training_items_are_segments(tiny):
     corpus = tiny(preprocess=DIVIDED, batch_size=4)
     batches = list(corpus.train_dataloader())

@@ -1,0 +1,186 @@
+"""From what the parser of options reports to one message: what was found, what is valid, and the nearest valid name."""
+
+import difflib
+import importlib
+import inspect
+import re
+import traceback
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import audiomentations
+import torch
+from audiomentations.core.transforms_interface import BaseWaveformTransform
+from lightning.pytorch import Callback, callbacks, loggers
+
+import ser.corpora
+import ser.data
+import ser.models
+
+# Last part of an option's name -> where the classes that it takes are found by their names, and what they must be.
+KINDS: dict[str, tuple[Any, type]] = {
+    "data": (ser.corpora, ser.data.SpeechCorpus),
+    "net": (ser.models, torch.nn.Module),
+    "features": (ser.data, ser.data.Features),
+    "protocol": (ser.data, ser.data.Protocol),
+    "copies": (audiomentations, BaseWaveformTransform),
+    "online": (audiomentations, BaseWaveformTransform),
+    "optimizer": (torch.optim, torch.optim.Optimizer),
+    "lr_scheduler": (torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler),
+    "callbacks": (callbacks, Callback),
+    "logger": (loggers, loggers.Logger),
+}
+CONFIG = "--config configs/cornn.yaml"
+
+
+def class_names(key: str) -> list[str]:
+    """Return the names of the classes that an option takes, by the last part of the option's name."""
+    if key not in KINDS:
+        return []
+    package, base = KINDS[key]
+    members = [value for _, value in inspect.getmembers(package, inspect.isclass)]
+    return sorted(
+        cls.__name__ for cls in members if issubclass(cls, base) and not inspect.isabstract(cls) and cls is not base
+    )
+
+
+def explain(message: str, options: Iterable[str]) -> str:
+    """Turn jsonargparse's message into what was found, what is valid, and the nearest valid name.
+
+    Args:
+        message: As the parser reports it, several lines for a nested option.
+        options: The verb's options, with their dashes.
+    """
+    where = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    kind = where.rpartition(".")[2]
+    classes = re.findall(r"given class_path '([^']+)'", message)
+    classes = classes or re.findall(r"Namespace\(class_path='([^']+)'", message)[:1]
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        if not classes:
+            return _unknown(f"{where} has no option", found[1], [])
+        return _unknown(f"{classes[-1]} has no option", found[1], _arguments(classes[-1]))
+    if found := re.search(r"unrecognized arguments: --([\w.]+)", message):
+        if classes:  # an option of an option that is a group of its own
+            group, _, name = found[1].rpartition(".")
+            return _unknown(f"{where}.{group} has no option", name, _arguments(classes[-1], group))
+        return _unknown_option(found[1], options)
+    if found := re.search(r"does not accept (?:nested key|option) '([^']+)'", message):
+        return _unknown_option(found[1], options)
+    if found := re.search(r"Multiple subclasses with name (\w+).*ambiguity: (.*)\.", message):
+        return f"{where}: there is more than one {found[1]}; give the full name of one: {found[2]}."
+    found = re.search(r"Expected a dot import path string: (\S+)", message)
+    if found and kind in KINDS:
+        return _unknown(f"{where}: there is no", found[1], class_names(kind))
+    if found := re.search(r"arguments are required: (.*)", message):
+        return _missing(where, classes, found[1].split(", "))
+    if found := re.search(r"but is abstract[\s\S]*Given value: (?!ser\.)(\w+\.[\w.]+)", message):
+        return f"{where}: {found[1]} is incomplete; it must define {', '.join(_lacking(found[1]))}."
+    if re.search(r"but .*\bis abstract", message):  # options were given to what no config names
+        return f"{where} must be one of {', '.join(class_names(kind))}; a config names one, as {CONFIG} does."
+    if found := re.search(r"argument (\S+): expected one argument", message):
+        return f"{found[1]}, or an option below it, is given without a value."
+    given = re.findall(r"(?:class_path'?[ :=]+'|(?:Given|Got) value: )([\w.]+\.\w+)", message)
+    if given and (kind in KINDS or classes) and (problem := class_problem(where, given[-1])):
+        return problem
+    if found := re.search(r"File does not exist: (.*)", message):
+        return f"There is no file {found[1]}; --{where} must name an existing one."
+    return _wrong_type(where, message) or message
+
+
+def _wrong_type(where: str, message: str) -> str | None:
+    """Say what an option expects, and what it was given, if that is the matter."""
+    phrases = dict.fromkeys(re.findall(r"Expected an? (.*?)(?:\. Got value.*)?$", message, re.MULTILINE))
+    wanted = [phrase for phrase in phrases if not re.match(r"<class 'NoneType'>|path but|dot import", phrase)]
+    if not wanted:
+        return None
+    plain = [re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", phrase).replace("typing.Literal", "one of ") for phrase in wanted]
+    given = re.findall(
+        r"(?:Given|Got) value: (?!Namespace)(?:NestedArg\(.*?val=)?(.+?)\)?(?:\. Got.*)?$", message, re.MULTILINE
+    )
+    found = given[0].strip("'") if given else None
+    return f"{where}: expected {', or '.join(plain)}" + (f"; found {found!r}." if found else ".")
+
+
+def _unknown(what: str, name: str, valid: Iterable[str], listed: bool = True) -> str:
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    names = f" Valid: {', '.join(valid)}." if valid and listed else ""
+    return f"{what} {name!r}.{meant}{names}"
+
+
+def _unknown_option(name: str, options: Iterable[str]) -> str:
+    name = re.sub(r"\.(class_path|init_args)\b.*", "", name)  # as a config has it
+    return _unknown("There is no option", f"--{name}", [o for o in options if not o.endswith(".help")], listed=False)
+
+
+def _missing(where: str, classes: list[str], names: list[str]) -> str:
+    """Say which options must be given: of a class, or of a verb, whose names come with the verb."""
+    if classes:
+        wanted = " and ".join(f"--{where}.{name}" for name in names)
+        return f"{where}: {classes[-1].rpartition('.')[2]} needs {wanted}."
+    options = " and ".join(f"--{re.sub(r'^(fit|validate|test|predict)[.]', '', name)}" for name in names)
+    return f"{options} must be given; a config does that, as in {CONFIG}."
+
+
+def class_problem(where: str, path: str) -> str | None:
+    """Say why an option cannot take a class: it cannot be imported, or is of another kind; None if nothing is wrong.
+
+    Args:
+        where: The option, without its dashes.
+        path: Module and name of the class.
+    """
+    module, _, name = path.rpartition(".")
+    kind = where.rpartition(".")[2]
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return (
+                f"{where}: there is no module {error.name!r}, neither installed nor in the working folder {Path.cwd()}."
+            )
+        return f"{where}: {path} cannot be imported: {cannot_import(error)}"
+    except Exception as error:  # whatever the user's module raises
+        return f"{where}: {path} cannot be imported: {cannot_import(error)}"
+    if not hasattr(imported, name):
+        members = inspect.getmembers(imported, inspect.isclass)
+        own = [member for member, cls in members if not member.startswith("_") and cls.__module__.startswith(module)]
+        return _unknown(f"{where}: the module {module} has no", name, own)
+    cls = getattr(imported, name)
+    base = KINDS[kind][1] if kind in KINDS else None
+    if base is not None and not (inspect.isclass(cls) and issubclass(cls, base)):
+        return f"{where}: {path} is no {base.__name__}. Valid: {', '.join(class_names(kind))}, or a class of your own."
+    return None
+
+
+def cannot_import(error: Exception) -> str:
+    """Say what is wrong in a module, and where: the innermost line that is not the import system's."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    frame = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename][-1]
+    return f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
+
+
+def _lacking(class_path: str) -> list[str]:
+    """Return the methods that a class must have and has not."""
+    module, _, name = class_path.rpartition(".")
+    return sorted(getattr(importlib.import_module(module), name).__abstractmethods__)
+
+
+def _arguments(class_path: str, group: str = "") -> list[str]:
+    """Return the options of a class: its arguments, with those that ``**kwargs`` hands to its base classes."""
+    module, _, name = class_path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    names: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base).parameters.values()
+        names += [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
+        if group in names:
+            return list(inspect.signature(typing.get_type_hints(base.__init__)[group]).parameters)
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names
