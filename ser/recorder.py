@@ -313,9 +313,8 @@ class RunRecorder(Callback):
                     f"Trained on {trained['corpus']} (speakers {', '.join(trained['speakers']['train'])}), tested on "
                     f"{data.name} (speaker{plural} {', '.join(speakers)})."
                 )
-            if self.source is not None:
-                path, sha256 = self.source["checkpoint"], self.source["sha256"][:12]
-                print(f"Model: {self.source['system']}, {path} (SHA-256 {sha256})")
+            if source := self.source:
+                print(f"Model: {source['system']}, {source['checkpoint']} (SHA-256 {source['sha256'][:12]})")
             if data.synthetic:
                 print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
             for note in self._protocol_json["notes"]:

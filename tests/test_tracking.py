@@ -1,14 +1,11 @@
 """The W&B run that a fit leaves offline, read back with W&B's own reader."""
 
-import contextlib
 import csv
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import matplotlib.image
@@ -200,11 +197,9 @@ def home(folder, monkeypatch, netrc="", settings=""):
 
 
 def teardown_wandb():
-    """Let W&B forget its settings and end its service, whose other end may be dead."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None:
-        with contextlib.suppress(ConnectionError):
-            wandb.teardown()
+    """Let W&B forget its settings."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 def machine(host):
@@ -263,26 +258,44 @@ def test_a_server_that_cannot_be_reached_leaves_the_run_offline_with_one_message
     assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
 
 
-def test_a_run_goes_on_where_w_and_b_dies(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    silence()
-    teardown_wandb()
-    logger = WandbLogger()
-    logger.attach(RunFolder(tmp_path, "run"), [], dict)
+KILLED = """
+import os, signal, subprocess, time
+from pathlib import Path
+import torch
+from ser.runs import Evaluation, RunFolder
+from ser.tracking import WandbLogger, finish, silence
+silence()
+logger = WandbLogger()
+logger.attach(RunFolder(Path.cwd(), "run"), [], dict)
+logger.log_metrics({"val/uar": 0.5})
+children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+(service,) = [int(line.split()[0]) for line in children.stdout.splitlines() if "wandb-core" in line]
+os.kill(service, signal.SIGKILL)
+time.sleep(0.5)
+for _ in range(3):
     logger.log_metrics({"val/uar": 0.5})
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    (service,) = [int(line.split()[0]) for line in children.stdout.splitlines() if "wandb-core" in line]
-    os.kill(service, signal.SIGKILL)
-    time.sleep(0.5)
-    for _ in range(3):
-        logger.log_metrics({"val/uar": 0.5})
-        logger.log_evaluation("test", evaluation_of(["calm", "wild"]))
-    assert logger.where() is None
-    logger.finalize("success")
-    finish(failed=False)
-    said = capsys.readouterr().err
-    assert said.count("so nothing more is logged there; the run folder holds everything.") == 1
-    assert "Traceback" not in said
+    logger.log_evaluation("test", Evaluation(["a", "b"], ["x", "y"], ["s", "s"], torch.arange(2), torch.eye(2)))
+assert logger.where() is None
+logger.finalize("success")
+finish(failed=False)
+print("done", flush=True)
+os._exit(0)  # W&B itself is not asked again
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ps lists processes")
+def test_a_run_goes_on_where_w_and_b_dies(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "WANDB_MODE": "offline"},
+    )
+    assert ended.stdout == "done\n", ended.stderr
+    assert ended.stderr.count("so nothing more is logged there; the run folder holds everything.") == 1
+    assert "Traceback" not in ended.stderr
 
 
 def test_heat_map_shows_counts_and_shares():
