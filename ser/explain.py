@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import pkgutil
 import re
 import traceback
 import typing
@@ -81,9 +82,12 @@ def explain(message: str, options: Iterable[str]) -> str:
         return f"{where} must be one of {', '.join(class_names(kind))}; a config names one, as {CONFIG} does."
     if found := re.search(r"argument (\S+): expected one argument", message):
         return f"{found[1]}, or an option below it, is given without a value."
-    given = re.findall(r"(?:class_path'?[ :=]+'|(?:Given|Got) value: )([\w.]+\.\w+)", message)
-    if given and (kind in KINDS or classes) and (problem := class_problem(where, given[-1])):
-        return problem
+    paths = re.findall(r"(?:class_path'?[ :=]+'?|(?:Given|Got) value: )([\w.]+\.[A-Za-z_]\w*)", message)
+    for path in dict.fromkeys(paths if kind in KINDS or classes else ()):
+        if problem := import_problem(where, path):
+            return problem
+    if found := re.search(r"subclass of[\s\S]*?(?:class_path'?[ :=]+'?|value: )([\w.]+\.\w+)", message):
+        return class_problem(where, found[1]) or message
     if found := re.search(r"File does not exist: (.*)", message):
         return f"There is no file {found[1]}; --{where} must name an existing one."
     return _wrong_type(where, message) or message
@@ -132,8 +136,18 @@ def class_problem(where: str, path: str) -> str | None:
         where: The option, without its dashes.
         path: Module and name of the class.
     """
-    module, _, name = path.rpartition(".")
     kind = where.rpartition(".")[2]
+    if (problem := import_problem(where, path)) or kind not in KINDS:
+        return problem
+    cls, base = pkgutil.resolve_name(path), KINDS[kind][1]
+    if inspect.isclass(cls) and issubclass(cls, base):
+        return None
+    return f"{where}: {path} is no {base.__name__}. Valid: {', '.join(class_names(kind))}, or a class of your own."
+
+
+def import_problem(where: str, path: str) -> str | None:
+    """Say why a class cannot be imported, see :func:`class_problem`."""
+    module, _, name = path.rpartition(".")
     try:
         imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -148,10 +162,6 @@ def class_problem(where: str, path: str) -> str | None:
         members = inspect.getmembers(imported, inspect.isclass)
         own = [member for member, cls in members if not member.startswith("_") and cls.__module__.startswith(module)]
         return _unknown(f"{where}: the module {module} has no", name, own)
-    cls = getattr(imported, name)
-    base = KINDS[kind][1] if kind in KINDS else None
-    if base is not None and not (inspect.isclass(cls) and issubclass(cls, base)):
-        return f"{where}: {path} is no {base.__name__}. Valid: {', '.join(class_names(kind))}, or a class of your own."
     return None
 
 
