@@ -24,7 +24,7 @@ from rich.table import Table
 
 from ser.data import FrontEnd, LogMel, Preprocess
 from ser.data.audio import audio_files, inspect_files
-from ser.data.cache import FeatureCache, Piece
+from ser.data.store import FeatureStore, Piece
 
 RATE_HZ, TOP_DB, DURATION_S = 16_000, 60.0, 3.0
 
@@ -74,11 +74,11 @@ def main() -> None:
     checking, computing, looping = [], [], []
     for _ in range(options.passes):
         with tempfile.TemporaryDirectory() as folder:
-            memory = Path(folder, "recordings.json")
+            memory = Path(folder, "recordings")
             checking.append(seconds(lambda memory=memory: inspect_files(files, memory)))
             pieces = [Piece(f"{path}{time}", path) for time in range(options.times) for path in files]
-            cache = FeatureCache(Path(folder), front_end)
-            computing.append(seconds(lambda cache=cache, pieces=pieces: cache.add(pieces)) / options.times)
+            store = FeatureStore(Path(folder), front_end)
+            computing.append(seconds(lambda store=store, pieces=pieces: store.add(pieces)) / options.times)
         looping.append(seconds(lambda: [usual(path) for path in files]))
 
     table = Table(title=f"{len(files)} recordings, {os.cpu_count()} cores, fastest of {options.passes} passes")

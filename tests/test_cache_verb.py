@@ -4,11 +4,11 @@ import sys
 import time
 
 import pytest
-from filelock import FileLock
 
 from ser.cli import main
 from ser.data import LogMel
 from ser.data.caches import stored_caches
+from ser.storage import lock_of
 
 DAY_S = 86_400
 RATE_HZ = 8000
@@ -34,7 +34,7 @@ def caches(tiny, make_corpus, cache_dir):
     ids = []
     for n_mels in (8, 12):
         tiny(root, features=LogMel(RATE_HZ, n_mels=n_mels, n_fft=256)).prepare_data()
-        ids += [path.name for path in (cache_dir / "features").iterdir() if path.name not in ids]
+        ids += [cache.id for cache in stored_caches(cache_dir) if cache.id not in ids]
     then = time.time() - 10 * DAY_S
     for path in (cache_dir / "features" / ids[0]).iterdir():
         os.utime(path, (then, then))
@@ -51,7 +51,7 @@ def test_caches_are_listed_the_last_used_first(ser, caches, cache_dir):
     assert (first["recordings"], second["recordings"]) == (16, 16)
     assert first["settings"]["features"]["init_args"]["n_mels"] == 12
     folder = cache_dir / "features" / caches[1]
-    assert first["size_bytes"] == sum(path.stat().st_size for path in folder.iterdir() if path.name != "lock")
+    assert first["size_bytes"] == sum(path.stat().st_size for path in folder.iterdir())
     code, out, _ = ser()
     assert code == 0
     assert "10 days" in out
@@ -63,9 +63,8 @@ def test_looking_is_not_using(ser, caches):
         assert [cache["id"] for cache in listed(ser)] == [caches[1], caches[0]]
 
 
-def test_reading_is_using(ser, caches, cache_dir):
-    rows = cache_dir / "features" / caches[0] / "rows.0.f32"
-    os.utime(rows, (time.time() + 1, rows.stat().st_mtime))  # as a system does that notes reading
+def test_opening_is_using(ser, caches, tiny, tmp_path):
+    tiny(tmp_path / "tiny", features=LogMel(RATE_HZ, n_mels=8, n_fft=256)).prepare_data()
     assert [cache["id"] for cache in listed(ser)] == caches
 
 
@@ -84,7 +83,8 @@ def test_what_is_chosen_is_removed(ser, caches, options, left, cache_dir):
     code, out, _ = ser(*(caches[int(o[2])] if o.startswith("ID") else o for o in options))
     assert code == 0
     assert f"Removed {2 - len(left)} of 2 feature caches" in out
-    assert {path.name for path in (cache_dir / "features").iterdir()} == {caches[i] for i in left}
+    assert {cache.id for cache in stored_caches(cache_dir)} == {caches[i] for i in left}
+    assert not any((cache_dir / "features").glob(".*/"))
 
 
 def test_a_removed_cache_is_built_again(ser, caches, tiny, tmp_path):
@@ -95,7 +95,7 @@ def test_a_removed_cache_is_built_again(ser, caches, tiny, tmp_path):
 
 
 def test_a_cache_that_is_being_built_stays(ser, caches, cache_dir):
-    with FileLock(cache_dir / "features" / caches[0] / "lock"):
+    with lock_of(cache_dir / "features" / caches[0]):
         code, _, err = ser("--remove", caches[0])
     assert code == 2
     assert f"The cache {caches[0]} is being built by another process; remove it later." in err
@@ -105,7 +105,7 @@ def test_a_cache_that_is_being_built_stays(ser, caches, cache_dir):
 def test_a_damaged_cache_is_listed_and_can_be_removed(ser, caches, cache_dir):
     folder = cache_dir / "features" / caches[0]
     (folder / "settings.json").write_text("{")
-    (folder / "index.0").write_bytes(b"nonsense")
+    (folder / "a.rows").write_bytes(b"nonsense")
     assert "(unfinished or" in ser()[1]
     assert ser("--remove", caches[0])[0] == 0
     assert len(stored_caches(cache_dir)) == 1

@@ -4,18 +4,19 @@ import hashlib
 import json
 import os
 import struct
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import soxr
 
 from ser.data.decode import DamagedAudio, decode
+from ser.data.parallel import in_chunks
 from ser.data.preprocess import Waveform
-from ser.data.shared import SharedWork
 from ser.errors import UserError
+from ser.storage import one_writer, write_atomically
 
 # What libsndfile reads, by endings that mean nothing but sound (.mat, .htk, .xi and .sds mean other things as well).
 READABLE = {
@@ -114,47 +115,40 @@ def read_again(path: Path, sample_rate_hz: int | None = None) -> Waveform:
 
 
 def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
-    """Look into every file once, in parallel; sound files that have not changed since are not read again.
+    """Look into every file once, on all cores; sound files that have not changed since are not read again.
 
     Args:
         paths: Audio files.
-        memory: Folder that keeps what was seen of sound files, by path, size and time of the last change. Processes
-            that share it divide the work, see :mod:`ser.data.shared`.
+        memory: Folder that keeps what was seen of sound files, by path, size and time of the last change: immutable
+            files of JSON, which one process of a machine adds to at a time.
 
     Raises:
         OSError: The memory cannot be written.
     """
+    states = [_state(path) for path in paths]
+    seen = _remembered(memory)
+    if not seen.keys() >= set(states):
+        with one_writer(memory, "checking recordings that are needed here, too"):
+            seen = _remembered(memory)  # others have looked meanwhile
+            unknown = {state: path for state, path in zip(states, paths, strict=True) if state not in seen}
+            for looks in in_chunks(_look, list(unknown.items()), "checking recordings"):
+                seen.update(looks)
+                if sound := {state: astuple(look) for state, look in looks.items() if not look.problem}:
+                    write_atomically(memory / f"{uuid.uuid4().hex}.json", json.dumps(sound).encode())
+    return [seen[state] for state in states]
+
+
+def _remembered(memory: Path) -> dict[str, Recording]:
+    """Return what was seen of files in their states."""
     seen: dict[str, Recording] = {}
-
-    def take_in(_: int, block: bytes) -> bool:
-        seen.update((key, Recording(*fields)) for key, *fields in json.loads(block))
-        return True
-
-    def look(file: _File) -> tuple[str, Recording]:
-        return file.key, _inspect(file.path)
-
-    def publish(part: int, looks: Sequence[tuple[str, Recording]]) -> None:
-        seen.update(looks)
-        sound = [(key, *astuple(recording)) for key, recording in looks if not recording.problem]
-        if sound:
-            work.publish(part, json.dumps(sound).encode())
-
-    work = SharedWork(memory, seen, take_in)
-    work.look()
-    files = [_File(_state(path), path) for path in paths]
-    unknown = {file.key: file for file in files if file.key not in seen}
-    if unknown:
-        memory.mkdir(parents=True, exist_ok=True)
-        with work.part() as part:
-            work.do(part, unknown.values(), look, partial(publish, part), "checking recordings")
-    return [seen[file.key] for file in files]
+    for path in memory.glob("*.json"):
+        with suppress(ValueError, TypeError, AttributeError):  # not what was written
+            seen.update({state: Recording(*fields) for state, fields in json.loads(path.read_bytes()).items()})
+    return seen
 
 
-class _File(NamedTuple):
-    """A file in a certain state."""
-
-    key: str
-    path: Path
+def _look(files: Sequence[tuple[str, Path]]) -> dict[str, Recording]:
+    return {state: _inspect(path) for state, path in files}
 
 
 def _state(path: Path) -> str:

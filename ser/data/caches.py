@@ -1,4 +1,4 @@
-"""The feature caches that lie in a cache folder: what each holds, when it was last used, and how to be rid of it."""
+"""The feature stores below a cache folder: what each holds, when it was last used, and how to remove it."""
 
 import json
 import shutil
@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import Timeout
 
-from ser.data.cache import published
-from ser.data.shared import alone
+from ser.data.shards import SUFFIX, read_index
 from ser.errors import UserError
+from ser.storage import lock_of
 
 DAY_S = 86_400
 
@@ -25,8 +25,7 @@ class StoredCache:
         settings: The front-end, as `FrontEnd.description` gives it; empty if that cannot be read.
         rows: Number of recordings.
         size_bytes: What it takes on the disk.
-        last_used: When it was last read or added to, in seconds since 1970. Many systems note reading once a day only,
-            and some not at all.
+        last_used: When a run last began to use it, in seconds since 1970.
     """
 
     folder: Path
@@ -46,18 +45,18 @@ class StoredCache:
         return (time.time() - self.last_used) / DAY_S
 
     def remove(self) -> None:
-        """Delete it; a process that is reading it goes on with what it has mapped.
+        """Delete it.
 
         Raises:
             UserError: A process is building it, or it cannot be deleted.
         """
-        # Under another name first, so that whoever looks sees all of it or nothing.
+        # Under another name first, so that a reader sees all of it or nothing.
         gone = self.folder.with_name(f".{self.id}.removed")
         try:
-            with alone(self.folder):
+            with lock_of(self.folder).acquire(timeout=0):
                 shutil.rmtree(gone, ignore_errors=True)  # of a removal that was killed
                 self.folder.rename(gone)
-            shutil.rmtree(gone)
+                shutil.rmtree(gone)
         except Timeout as error:
             raise UserError(f"The cache {self.id} is being built by another process; remove it later.") from error
         except OSError as error:
@@ -65,22 +64,17 @@ class StoredCache:
 
 
 def stored_caches(cache_dir: Path) -> list[StoredCache]:
-    """Return the feature caches below a cache folder, the one used last first."""
-    folder = cache_dir / "features"
-    if not folder.is_dir():
-        return []
-    found = (_read(path) for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Return the feature stores below a cache folder, the one used last first."""
+    found = (_read(path) for path in (cache_dir / "features").glob("[!.]*") if path.is_dir())
     return sorted(found, key=lambda cache: (-cache.last_used, cache.id))
 
 
 def _read(folder: Path) -> StoredCache:
-    states = {path.name: path.stat() for path in folder.iterdir() if path.is_file() and path.stem != "lock"}
     try:
         settings = json.loads((folder / "settings.json").read_text())
     except (OSError, ValueError):  # never finished, or damaged: listed all the same, so that it can be removed
         settings = {}
-    written = max((state.st_mtime for state in states.values()), default=folder.stat().st_mtime)
-    # The rows alone tell that a run has read them: this look reads the other files, too.
-    read = max((state.st_atime for name, state in states.items() if name.startswith("rows.")), default=written)
-    size = sum(state.st_size for state in states.values())
-    return StoredCache(folder, settings, len(published(folder)), size, max(written, read))
+    states = {path: path.stat() for path in folder.iterdir()}
+    last_used = max((state.st_mtime for state in states.values()), default=folder.stat().st_mtime)
+    keys = {key for path in states if path.suffix == SUFFIX for key in read_index(path)}
+    return StoredCache(folder, settings, len(keys), sum(state.st_size for state in states.values()), last_used)

@@ -6,15 +6,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ser.data.audio import Recording
 from ser.data.augment import Augment
-from ser.data.cache import FeatureCache, Piece
 from ser.data.frontend import Change, FrontEnd
 from ser.data.items import Items
 from ser.data.loaders import UNKNOWN, FeatureSet, OnlineSet
 from ser.data.splits import Utterance
+from ser.data.statistics import feature_statistics
+from ser.data.store import FeatureStore, Piece
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Feed:
     def fill(self, trained: Sequence[int] = ()) -> None:
         """Compute what the cache lacks: every utterance, and the augmented copies of those that are trained on."""
         copied = set(trained)
-        self.cache.add([piece for i in range(len(self.table)) for piece in self._pieces(i, copies=i in copied)])
+        self.store.add([piece for i in range(len(self.table)) for piece in self._pieces(i, copies=i in copied)])
 
     def items(self, positions: Sequence[int], *, training: bool) -> Items:
         """Return what is drawn or gone through.
@@ -52,7 +54,7 @@ class Feed:
         """
         found = []
         for i in positions:
-            for copy, span in enumerate(self.cache.spans([piece.key for piece in self._pieces(i, copies=training)])):
+            for copy, span in enumerate(self.store.spans([piece.key for piece in self._pieces(i, copies=training)])):
                 if training:
                     found += [(i, span.first + segment, 1, copy) for segment in range(span.number)]
                 else:
@@ -61,7 +63,9 @@ class Feed:
 
     def stored(self, items: Items, *, trim: bool) -> FeatureSet:
         """Return items' features, from the cache."""
-        return FeatureSet(self.cache.rows(), self.cache.lengths(), items, self._targets(items.positions.tolist()), trim)
+        rows = self.store.rows
+        lengths = torch.from_numpy(rows.lengths)
+        return FeatureSet(rows, lengths, items, self._targets(items.positions.tolist()), trim)
 
     def online(self, items: Items, *, trim: bool) -> OnlineSet:
         """Return segments' features, augmented anew every time."""
@@ -70,13 +74,13 @@ class Feed:
         return OnlineSet(self.front_end, self.augment.online, paths, items, targets, trim)
 
     def statistics(self, items: Items, by_frame: bool) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation over the items, see :meth:`FeatureCache.statistics`."""
-        return self.cache.statistics(items.rows(), by_frame)
+        """Return mean and standard deviation over the items, see :func:`feature_statistics`."""
+        return feature_statistics(self.store.rows, items.rows(), by_frame)
 
     @cached_property
-    def cache(self) -> FeatureCache:
+    def store(self) -> FeatureStore:
         """Features of these and of any other recordings."""
-        return FeatureCache(self.cache_dir, self.front_end)
+        return FeatureStore(self.cache_dir, self.front_end)
 
     def _pieces(self, position: int, *, copies: bool) -> list[Piece]:
         recording, path = self.recordings[position], self.table[position].path

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ser.data.rows import IntArray, consecutive
+from ser.data.shards import IntArray, consecutive
 from ser.data.splits import Side, Split
 from ser.errors import UserError
 

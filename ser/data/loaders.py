@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from ser.data.augment import Seeded, seed_of
 from ser.data.frontend import FrontEnd
 from ser.data.items import Items
-from ser.data.rows import Rows
+from ser.data.shards import Rows
 from ser.errors import UserError
 
 UNKNOWN = -1  # target of an utterance whose emotion is not known

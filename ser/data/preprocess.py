@@ -10,8 +10,6 @@ import numpy.typing as npt
 from ser.errors import UserError
 
 Waveform = npt.NDArray[np.float32]
-HOP = 512  # of trimming, in samples: librosa's default, whatever the rate
-SILENT_POWER = 1e-10  # below it, librosa takes every level for the same
 WaveformNorm = Literal["none", "zscore", "rms", "peak", "signed_max"]
 
 
@@ -134,20 +132,11 @@ class Preprocess:
 
 
 def trim(waveform: Waveform, top_db: float) -> Waveform:
-    """Cut silence off both ends, (N,) to (M,), 1 <= M <= N, exactly as ``librosa.effects.trim`` does.
+    """Cut silence off both ends by ``librosa.effects.trim``, (N,) to (M,), 1 <= M <= N."""
+    import librosa  # here: its first use takes seconds, and loads Numba
 
-    Silent are frames of 2048 samples, one every 512, whose power is ``top_db`` under that of the loudest, or less.
-    librosa squares every sample four times, once for each frame that it is in, and takes as long as all the rest of
-    preprocessing together; this adds up the power of every 512 samples once.
-    """
-    hops = 1 + len(waveform) // HOP  # centred frames
-    power = np.zeros((hops + 3) * HOP, np.float32)  # two hops of silence before, and what the last frame lacks
-    np.square(waveform, out=power[2 * HOP : 2 * HOP + len(waveform)])
-    by_hop = power.reshape(-1, HOP).sum(axis=1, dtype=np.float64)
-    frames = np.lib.stride_tricks.sliding_window_view(by_hop, 4).sum(axis=1) / (4 * HOP)  # (hops,), mean power
-    level = np.maximum(frames, SILENT_POWER)
-    loud = np.flatnonzero(10 * np.log10(level / level.max()) > -top_db)
-    return waveform[loud[0] * HOP : min(len(waveform), (loud[-1] + 1) * HOP)]
+    trimmed: Waveform = librosa.effects.trim(waveform, top_db=top_db)[0]
+    return trimmed
 
 
 def denoise(waveform: Waveform) -> Waveform:

@@ -2,6 +2,8 @@
 
 import copy
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from ser.data.audio import read_again
 from ser.data.audit import some
 from ser.data.base import SpeechCorpus
 from ser.data.notes import notes_on_recordings
-from ser.data.parallel import in_parallel
+from ser.data.parallel import in_chunks
 from ser.data.preprocess import Waveform
 from ser.data.splits import SIDES
 from ser.errors import UserError
@@ -115,14 +117,14 @@ def _left_out(corpus: SpeechCorpus, foreign: bool) -> list[dict[str, str]]:
 
 def _clipped(corpus: SpeechCorpus) -> list[dict[str, Any]]:
     paths = [utterance.path for utterance in corpus.table]
-    counts = in_parallel(_clipped_in, paths, "looking for clipping")
+    counts = chain.from_iterable(in_chunks(_clipped_in, paths, "looking for clipping"))
     return [
         {"file": corpus.relative(path), "samples": count} for path, count in zip(paths, counts, strict=True) if count
     ]
 
 
-def _clipped_in(path: Path) -> int:
-    return clipped_samples(read_again(path))
+def _clipped_in(paths: Sequence[Path]) -> list[int]:
+    return [clipped_samples(read_again(path)) for path in paths]
 
 
 def _duplicates(corpus: SpeechCorpus) -> list[list[str]]:

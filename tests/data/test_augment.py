@@ -22,7 +22,7 @@ from torch import nn
 from ser.data import Augment, FrontEnd, LogMel, PeakNoise, Preprocess
 from ser.data.audio import audio_files, read
 from ser.data.augment import Seeded, seed_of
-from ser.data.cache import published
+from ser.data.caches import stored_caches
 from ser.data.loaders import Draws, loader, run_seed
 from ser.errors import UserError
 from ser.recipe import describe
@@ -247,8 +247,8 @@ def test_copies_are_the_same_in_every_process_and_build(tiny, make_corpus, tmp_p
 
 def stored(corpus):
     """Return how many recordings and copies the cache holds."""
-    (folder,) = (corpus.cache_dir / "features").iterdir()
-    return len(published(folder))
+    (cache,) = stored_caches(corpus.cache_dir)
+    return cache.rows
 
 
 def test_a_second_build_reads_no_recording_and_computes_nothing(tiny, make_corpus):

@@ -15,7 +15,7 @@ from audiomentations import Gain
 from ser.corpora import AudioFolder, EmoDB
 from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, Preprocess
 from ser.data.audio import audio_files
-from ser.data.cache import published
+from ser.data.caches import stored_caches
 from ser.data.loaders import SOCKET
 from ser.data.survey import survey
 from ser.errors import UserError
@@ -334,8 +334,8 @@ def test_folds_subsets_and_corpora_share_one_cache(tiny, make_corpus, cache_dir)
     root = make_corpus()
     for options in ({"emotions": ["neutral", "anger"]}, {"fold": 3}, {"batch_size": 5, "padding": "batch"}):
         tiny(root, **options).prepare_data()
-    (folder,) = (cache_dir / "features").iterdir()
-    assert len(published(folder)) == 16
+    (cache,) = stored_caches(cache_dir)
+    assert cache.rows == 16
 
 
 def test_unlabelled_recordings_need_the_emotions_of_a_checkpoint(make_corpus, cache_dir):

@@ -2,12 +2,13 @@ import hashlib
 import io
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from ser.corpora import CASIA, IEMOCAP, RAVDESS, SAVEE, EmoDB
-from ser.data.download import Archive, fetch, unpack
+from ser.data.download import Archive, fetch
 from ser.errors import UserError
 
 CONTENT = {"wav/a.wav": b"first " * 50_000, "wav/b.wav": b"second", "readme.txt": b"hello"}
@@ -22,27 +23,21 @@ def zipped(content: dict[str, bytes]) -> bytes:
 
 
 class Server:
-    """Serves one file, with or without ranges, and drops the connection after some bytes on request."""
+    """Serves one file, and drops the connection after some bytes on request."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.ranges = True
         self.drop_after: int | None = None
-        self.asked: list[str | None] = []  # the range of every request
+        self.requests = 0
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                wanted = self.headers.get("Range")
-                server.asked.append(wanted)
-                start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
-                if start >= len(server.data):
-                    self.send_error(416)
-                    return
-                self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(server.data) - start))
+                server.requests += 1
+                self.send_response(200 if server.data else 404)
+                self.send_header("Content-Length", str(len(server.data)))
                 self.end_headers()
-                self.wfile.write(server.data[start:][: server.drop_after])
+                self.wfile.write(server.data[: server.drop_after])
 
             def log_message(self, *_):
                 pass
@@ -81,7 +76,7 @@ def test_an_archive_is_fetched_once_and_nothing_else_is_left(server, tmp_path, c
         fetch(archive, folder, asked="")
     assert files(folder) == CONTENT
     assert beside(folder) == set()
-    assert len(server.asked) == 1
+    assert server.requests == 1
     assert capsys.readouterr().out == f"Downloading {server.url} to {folder}\n"
 
 
@@ -96,93 +91,85 @@ def test_an_empty_folder_is_filled_and_another_left_alone(server, tmp_path):
     assert files(full) == {"mine.wav": b"mine"}
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
+def test_another_process_waits_and_downloads_nothing(server, tmp_path):
     folder = tmp_path / "corpus"
-    server.drop_after = 100_000
-    with pytest.raises(UserError, match=r"could not be downloaded .*Repeat the command; it goes on where it stopped"):
-        fetch(server.archive, folder, asked="")
-    assert not folder.exists()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: fetch(server.archive, folder, asked=""), range(2)))
+    assert files(folder) == CONTENT
+    assert server.requests == 1
+
+
+def test_an_interrupted_download_leaves_nothing_and_may_be_repeated(server, tmp_path):
+    folder = tmp_path / "corpus"
+    for archive in (server.archive, Archive(server.url)):
+        server.drop_after = 300
+        with pytest.raises(UserError, match=r"could not be fetched to .*Repeat the command; or fetch it yourself"):
+            fetch(archive, folder, asked="")
+        assert not folder.exists()
+        assert beside(folder) == set()
     server.drop_after = None
+    (tmp_path / ".corpus.unfinished" / "corpus").mkdir(parents=True)  # of a process that was killed
+    (tmp_path / ".corpus.unfinished" / "corpus" / "half.wav").write_bytes(b"half")
     fetch(server.archive, folder, asked="")
     assert files(folder) == CONTENT
-    assert server.asked == [None, "bytes=65536-"]  # in blocks of 64 KiB
     assert beside(folder) == set()
 
 
-def test_a_server_without_ranges_sends_all_of_it_again(server, tmp_path):
+DAMAGED = zipped(CONTENT).replace(b"second", b"SECOND", 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "checksum", "why"),
+    [
+        (
+            zipped(CONTENT),
+            "md5:" + "0" * 32,
+            r"ValueError: .*does not match the known hash: expected md5:0{32} but got",
+        ),
+        (b"<html>moved</html>", None, "BadZipFile: File is not a zip file"),
+        (DAMAGED, None, "BadZipFile: Bad CRC-32 for file 'wav/b.wav'"),
+        (b"", None, "HTTPError: 404"),
+    ],
+)
+def test_what_is_not_the_archive_is_refused_whole(server, tmp_path, data, checksum, why):
     folder = tmp_path / "corpus"
-    server.drop_after = 100_000
-    with pytest.raises(UserError):
-        fetch(server.archive, folder, asked="")
-    server.drop_after, server.ranges = None, False
-    fetch(server.archive, folder, asked="")
-    assert files(folder) == CONTENT
-
-
-def test_a_part_that_does_not_fit_the_file_is_thrown_away(server, tmp_path):
-    folder = tmp_path / "corpus"
-    (tmp_path / ".corpus.zip.part").write_bytes(bytes(len(server.data) + 5))
-    fetch(server.archive, folder, asked="")
-    assert files(folder) == CONTENT
-    assert len(server.asked) == 2
-
-
-def test_another_checksum_is_refused(server, tmp_path):
-    folder = tmp_path / "corpus"
-    with pytest.raises(UserError, match=r"is not what was published \(md5:0{32}\)"):
-        fetch(Archive(server.url, "md5:" + "0" * 32), folder, asked="")
+    server.data = data
+    with pytest.raises(UserError, match=rf"(?s)corpus.zip could not be fetched to .*corpus \({why}"):
+        fetch(Archive(server.url, checksum), folder, asked="")
     assert not folder.exists()
     assert beside(folder) == set()
 
 
-def test_an_answer_that_is_no_archive_is_refused(server, tmp_path):
-    folder = tmp_path / "corpus"
-    server.data = b"<html>moved</html>"
-    with pytest.raises(UserError, match="is not a zip file that can be unpacked"):
-        fetch(Archive(server.url), folder, asked="")
-    assert not folder.exists()
-    assert beside(folder) == set()
-
-
-def test_a_server_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"could not be downloaded .*unpack it, and give its folder with --data.root"):
+def test_a_server_that_is_not_there_and_a_folder_that_cannot_be_made(server, tmp_path):
+    with pytest.raises(UserError, match=r"could not be fetched .*unpack it, and give its folder with --data.root"):
         fetch(Archive("http://127.0.0.1:9/x.zip"), tmp_path / "corpus", asked="")
-
-
-def test_a_missing_file_on_the_server(server, tmp_path):
-    server.data = b""
-    with pytest.raises(UserError, match="could not be downloaded"):
-        fetch(Archive(server.url), tmp_path / "corpus", asked="")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"could not be fetched .*File exists"):
+        fetch(server.archive, tmp_path / "file" / "corpus", asked="")
 
 
 @pytest.mark.parametrize(
     "name", ["../evil.wav", "wav/../../evil.wav", "/evil.wav", "..\\evil.wav", "wav/../../corpus-evil/x.wav"]
 )
-def test_no_path_of_an_archive_leaves_the_folder(tmp_path, name):
-    archive, folder = tmp_path / "a.zip", tmp_path / "inner" / "corpus"
-    folder.parent.mkdir()
-    archive.write_bytes(zipped({"wav/good.wav": b"good", name: b"evil"}))
-    with pytest.raises(UserError, match="a path outside of its folder; nothing was unpacked"):
-        unpack(archive, folder)
-    assert {path.name for path in tmp_path.rglob("*")} == {"a.zip", "inner"}
+def test_no_path_of_an_archive_leaves_the_folder(server, tmp_path, name):
+    folder = tmp_path / "inner" / "corpus"
+    server.data = zipped({"wav/good.wav": b"good", name: b"evil"})
+    fetch(server.archive, folder, asked="")
+    assert sorted(files(folder).values()) == [b"evil", b"good"]
+    assert {path.name for path in tmp_path.iterdir()} == {"inner"}
+    assert beside(folder) == set()
 
 
-def test_a_link_in_an_archive_becomes_a_plain_file(tmp_path):
+def test_a_link_in_an_archive_becomes_a_plain_file(server, tmp_path):
     link = zipfile.ZipInfo("wav")
     link.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(link, str(tmp_path / "elsewhere"))
-    unpack(tmp_path / "a.zip", tmp_path / "corpus")
+    server.data = content.getvalue()
+    fetch(server.archive, tmp_path / "corpus", asked="")
     assert (tmp_path / "corpus" / "wav").is_file()
     assert not (tmp_path / "corpus" / "wav").is_symlink()
-
-
-def test_a_damaged_archive_is_refused(tmp_path):
-    data = zipped(CONTENT).replace(b"first first", b"first FIRST", 1)
-    (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"damaged: wav/a\.wav differs from its checksum"):
-        unpack(tmp_path / "a.zip", tmp_path / "corpus")
-    assert not (tmp_path / "corpus").exists()
 
 
 def test_a_corpus_is_fetched_to_its_root_or_to_the_cache_folder(server, tmp_path, monkeypatch, make_corpus):

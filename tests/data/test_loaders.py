@@ -15,10 +15,10 @@ from scipy.stats import chisquare
 from torch import nn
 
 from ser.data import LogMel
-from ser.data.cache import FeatureCache
 from ser.data.items import Items
 from ser.data.loaders import FILLER, Batch, Draws, EachOnce, FeatureSet, loader
-from ser.data.rows import RowFile, Rows
+from ser.data.shards import Rows
+from ser.data.store import FeatureStore
 
 FRAMES = 7
 STORED = 60
@@ -27,22 +27,19 @@ STORED = 60
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """Rows of two files that say where they come from: row r holds r + 1 in each of its r % 7 + 1 valid frames."""
-    folder = tmp_path_factory.mktemp("rows")
-    files = [RowFile(folder / name, (2, FRAMES), np.float32) for name in ("even", "odd")]
-    for file in files:
-        file.truncate(STORED // 2)
-    for row in range(STORED):
-        values = np.tile(np.where(np.arange(FRAMES) <= row % FRAMES, row + 1, 0), (2, 1)).astype(np.float32)
-        files[row % 2].write(row // 2, values)
-    return Rows(files, np.arange(STORED) % 2, np.arange(STORED) // 2)
+    numbers, frames = np.arange(STORED)[:, None, None], np.arange(FRAMES)
+    values = np.where(frames <= numbers % FRAMES, numbers + 1, 0).repeat(2, axis=1).astype(np.float32)
+    paths = [tmp_path_factory.mktemp("rows") / name for name in ("first", "second")]
+    for path, half in zip(paths, np.split(values, 2), strict=True):
+        path.write_bytes(half.tobytes())
+    return Rows((2, FRAMES), paths, [STORED // 2] * 2, np.arange(STORED) % FRAMES + 1)
 
 
 def items_of(rows, counts, trim=False):
     """A set of items with so many rows each, from the last row backwards."""
     counts = np.array(counts, np.int64)
     items = Items(10 * np.arange(len(counts)), STORED - np.cumsum(counts), counts, np.zeros_like(counts))
-    lengths = torch.arange(STORED) % FRAMES + 1
-    return FeatureSet(rows, lengths, items, [item % 3 for item in range(len(counts))], trim)
+    return FeatureSet(rows, torch.from_numpy(rows.lengths), items, [item % 3 for item in range(len(counts))], trim)
 
 
 def batches_of(dataset, sampler=EachOnce, batch_size=4, *, epoch=0, workers=0, rank=0, world_size=1, **options):
@@ -121,13 +118,13 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
     corpus = tiny(batch_size=5)
     for name in ("train", "val", "test", "predict"):
         batches = list(getattr(corpus, f"{name}_dataloader")())
-        features = FeatureCache(cache_dir, corpus.front_end)
+        features = FeatureStore(cache_dir, corpus.front_end)
         for batch in batches:
             rows = np.array(
                 [span.first for span in features.spans([corpus.recordings[i].digest for i in batch.positions])]
             )
-            np.testing.assert_array_equal(batch.features, features.rows().read(rows))
-            assert torch.equal(batch.lengths, features.lengths()[rows])
+            np.testing.assert_array_equal(batch.features, features.rows.read(rows))
+            assert batch.lengths.tolist() == features.rows.lengths[rows].tolist()
             assert [corpus.labels[t] for t in batch.targets] == [corpus.table[i].emotion for i in batch.positions]
         expected = corpus.split.side(name) if name != "predict" else range(16)
         assert sorted(positions(batches)) == sorted(expected)
@@ -168,15 +165,14 @@ def in_file_cache(file, start, size):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked what its file cache holds")
 def test_the_system_reads_the_next_batch_from_the_disk_meanwhile(tmp_path):
     size = 16 * mmap.PAGESIZE
-    file = RowFile(tmp_path / "rows", (size // 4,), np.float32)
-    file.truncate(64)
-    for row in range(64):
-        file.write(row, np.full(size // 4, row + 1, np.float32))
-    file.sync()
-    numbers = np.arange(64)
+    path, numbers = tmp_path / "rows", np.arange(64)
+    with path.open("wb") as file:
+        file.write(np.repeat(np.float32(numbers + 1), size // 4).data)
+        file.flush()
+        os.fsync(file.fileno())
     items = Items(numbers, numbers, np.ones(64, np.int64), numbers * 0)
-    dataset = FeatureSet(Rows([file], numbers * 0, numbers), torch.ones(64), items, [0] * 64)
-    with file.path.open("rb") as opened:
+    dataset = FeatureSet(Rows((size // 4,), [path], [64], numbers * 0 + 1), torch.ones(64), items, [0] * 64)
+    with path.open("rb") as opened:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if in_file_cache(opened, 0, 64 * size):
             pytest.skip("this file system keeps its files in memory")

@@ -2,8 +2,11 @@ import io
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +14,7 @@ import rich
 from rich.console import Console
 
 from ser.data import parallel
-from ser.data.parallel import in_parallel, progress
+from ser.data.parallel import in_chunks, progress
 from ser.errors import UserError
 
 forks = pytest.mark.skipif(
@@ -23,63 +26,89 @@ forks = pytest.mark.skipif(
 def test_many_items_are_shared_between_processes_and_come_in_order():
     offset = 1000  # a closure reaches the workers
 
-    def work(number):
-        time.sleep(0.002 if number % 16 < 8 else 0)
-        return number + offset, os.getpid()
+    def work(numbers):
+        time.sleep(0.02 if numbers[0] % 64 else 0)
+        return [number + offset for number in numbers], os.getpid()
 
-    results = list(in_parallel(work, range(400), "working"))
-    assert [number for number, _ in results] == list(range(1000, 1400))
+    results = list(in_chunks(work, range(400), "working"))
+    assert list(chain.from_iterable(numbers for numbers, _ in results)) == list(range(1000, 1400))
     workers = {pid for _, pid in results}
     assert len(workers) >= 2
     assert os.getpid() not in workers
 
 
 def test_few_items_need_no_process():
-    results = list(in_parallel(lambda number: (number, os.getpid()), range(20), "working"))
-    assert results == [(number, os.getpid()) for number in range(20)]
-    assert list(in_parallel(str, [], "working")) == []
+    assert list(in_chunks(lambda numbers: os.getpid(), range(80), "working")) == [os.getpid()] * 3
+    assert list(in_chunks(list, [], "working")) == []
+
+
+def test_an_executor_that_is_given_is_used_and_left_open():
+    with ThreadPoolExecutor(1) as executor:
+        assert list(in_chunks(list, range(40), "working", executor)) == [list(range(32)), list(range(32, 40))]
+        assert executor.submit(int).result() == 0
 
 
 @pytest.mark.parametrize("items", [10, 400])
 def test_an_error_is_handed_on(items):
-    def work(number):
-        if number == 5:
+    def work(numbers):
+        if 5 in numbers:
             raise UserError("five is damaged")
-        return number
+        return numbers
 
     with pytest.raises(UserError, match="five is damaged"):
-        list(in_parallel(work, range(items), "working"))
+        list(in_chunks(work, range(items), "working"))
     assert not multiprocessing.active_children()
 
 
 @forks
-def test_work_waits_for_whoever_takes_the_results():
+def test_who_stops_taking_results_stops_the_work():
     started = multiprocessing.get_context("fork").Value("i", 0)
 
-    def work(number):
+    def work(numbers):
         with started.get_lock():
             started.value += 1
-        return number
+        time.sleep(0.01)
 
-    results = in_parallel(work, range(10_000), "working")
-    assert next(results) == 0
-    time.sleep(0.3)
-    in_flight = started.value
-    assert in_flight < 2000
+    results = in_chunks(work, range(100_000), "working")
+    next(results)
     results.close()
-    assert started.value < in_flight + 2000
+    assert started.value < 50
     assert not multiprocessing.active_children()
+
+
+INTERRUPTED = """
+import os, signal, time
+from ser.data.parallel import in_chunks
+
+def work(numbers):
+    print("working", flush=True)
+    time.sleep(600)
+
+try:
+    list(in_chunks(work, range(400), "working"))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@forks
+def test_ctrl_c_ends_the_work_at_once():
+    build = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, start_new_session=True)
+    assert build.stdout.readline() == b"working\n"
+    os.killpg(build.pid, signal.SIGINT)
+    printed, _ = build.communicate(timeout=60)
+    assert printed.splitlines()[-1] == b"interrupted"
+    assert build.returncode == 0
 
 
 @forks
 def test_a_killed_worker_is_reported():
-    def work(number):
-        if number == 300:
+    def work(numbers):
+        if 300 in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
-        return number
 
     with pytest.raises(UserError, match=r"A process was killed while working, probably because memory ran out"):
-        list(in_parallel(work, range(400), "working"))
+        list(in_chunks(work, range(400), "working"))
 
 
 @forks
@@ -88,12 +117,12 @@ def test_workers_die_with_a_killed_parent():
     pids = context.SimpleQueue()
 
     def build():
-        for pid in in_parallel(lambda _: time.sleep(0.05) or os.getpid(), range(1000), "working"):
+        for pid in in_chunks(lambda _: time.sleep(0.2) or os.getpid(), range(5000), "working"):
             pids.put(pid)
 
     parent = context.Process(target=build)
     parent.start()
-    workers = {pids.get() for _ in range(17)}  # of three chunks
+    workers = {pids.get() for _ in range(4)}
     parent.kill()
     parent.join()
     assert parent.pid not in workers
