@@ -8,7 +8,7 @@ runs every part in a process of its own, whose largest resident memory the syste
 - growth: checking the recordings, building the cache, and an epoch of a small CoRNN, at every size;
 - training on the largest corpus from the cache against training from memory, block of batches by block of batches, with
   memory enough, and under a limit that the cache does not fit in (a control group of Linux, which root alone can make);
-- building the largest corpus by one process on one core, and by two that share the work, each on a core of its own;
+- building the largest corpus on one core, and on two;
 - the index of so many recordings as 1,000 hours have, with made-up keys.
 
 Needs about 0.25 MB of disk per utterance.
@@ -70,14 +70,12 @@ def check(table: Path, cache: Path) -> dict[str, float]:
 
 
 def build(table: Path, cache: Path) -> dict[str, float]:
-    """Compute the features of recordings that were checked, when told to; start and end by the system's clock."""
+    """Compute the features of recordings that were checked."""
     data = corpus(table, cache)
     len(data.recordings)
-    print("ready", flush=True)
-    input()
-    start = time.time()
+    start = time.perf_counter()
     data.prepare_data()
-    return {"seconds": time.time() - start, "start": start, "end": time.time()}
+    return {"seconds": time.perf_counter() - start}
 
 
 def train(table: Path, cache: Path, comparing: bool = False) -> dict[str, float]:
@@ -151,36 +149,33 @@ class Alternating:
 
 
 def index(_: Path, cache: Path, recordings: int) -> dict[str, float]:
-    """Publish so many made-up recordings, open the cache that names them, and look all of them up."""
-    from ser.data.index import Built, RowIndex, pack
-    from ser.data.shared import SharedWork
+    """Publish so many made-up recordings, open the store that holds them, and look all of them up."""
+    from ser.data import FrontEnd, LogMel, Preprocess
+    from ser.data.parallel import LARGEST
+    from ser.data.shards import index_block
+    from ser.data.store import FeatureStore
 
-    cache.mkdir()
+    front_end = FrontEnd(Preprocess(), LogMel(deltas=2))
+    store = FeatureStore(cache, front_end)
+    store.folder.mkdir(parents=True)
     keys = [hashlib.md5(b"%d" % number).hexdigest() for number in range(recordings)]
-    written = RowIndex(cache, (3, 40, 300))
-    work = SharedWork(cache, written.spans, written.take_in)
-    with work.part() as part:
-        written.part(part).features.truncate(recordings)  # sparse files: they take no disk
-        written.part(part).moments.truncate(recordings)
-        start = time.perf_counter()
-        for first in range(0, recordings, 3000):  # what a process builds in some seconds
-            some = keys[first : first + 3000]
-            work.publish(part, pack([Built(key, first + row, [100]) for row, key in enumerate(some)]))
-        publishing = time.perf_counter() - start
+    for first in range(0, recordings, LARGEST):
+        some = keys[first : first + LARGEST]
+        with (store.folder / f"{first}.rows").open("wb") as file:
+            file.truncate(len(some) * (4 * int(np.prod(front_end.shape)) + 2 * 8 * 3 * 40))  # sparse: takes no disk
+            file.seek(0, os.SEEK_END)
+            file.write(index_block({key: [100] for key in some}))
     before = resident_mib()
     start = time.perf_counter()
-    opened = RowIndex(cache, (3, 40, 300))
-    SharedWork(cache, opened.spans, opened.take_in).look()
+    opened = FeatureStore(cache, front_end)
     opening = time.perf_counter() - start
     taken = resident_mib() - before
     start = time.perf_counter()
-    found = [opened.spans[key] for key in keys]
-    size = (cache / "index.0").stat().st_size / 2**20
+    found = opened.spans(keys)
     return {
         "seconds": opening,
-        "publishing_s": publishing,
         "finding_s": time.perf_counter() - start,
-        "index_mib": size,
+        "index_mib": size_mib(cache),
         "memory_mib": taken,
         "recordings": len(found),
     }
@@ -211,12 +206,12 @@ PARTS = {
 # -- starting processes --
 
 
-def begin(part: str, table: Path, cache: Path, core: int | None = None, limit_mib: int = 0) -> subprocess.Popen[str]:
-    """Start one part in a process of its own, on one core or under a limit of memory, if they are given."""
+def begin(part: str, table: Path, cache: Path, cores: int = 0, limit_mib: int = 0) -> subprocess.Popen[str]:
+    """Start one part in a process of its own, on some cores or under a limit of memory, if they are given."""
 
     def confine() -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
+        if cores:
+            os.sched_setaffinity(0, range(cores))
         if limit_mib:
             GROUP.mkdir(exist_ok=True)
             (GROUP / GROUP_LIMIT).write_text(str(limit_mib * 2**20))
@@ -224,13 +219,12 @@ def begin(part: str, table: Path, cache: Path, core: int | None = None, limit_mi
 
     command = [sys.executable, __file__, "--part", part, "--table", str(table), "--cache", str(cache)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, preexec_fn=confine)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=confine)
 
 
 def end(process: subprocess.Popen[str]) -> dict[str, float]:
-    """Tell a process to go on, if it waits for that, and return what it measured."""
-    printed, _ = process.communicate("\n")
+    """Return what a process measured."""
+    printed, _ = process.communicate()
     if process.returncode:
         raise SystemExit(process.returncode)
     return json.loads(printed.splitlines()[-1])
@@ -245,7 +239,7 @@ def run_part(part: str, table: Path, cache: Path) -> None:
 
 def forget_files(folder: Path) -> None:
     """Have the system forget what it has read of the rows in a cache."""
-    for path in folder.rglob("rows.*"):
+    for path in folder.rglob("*.rows"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -286,24 +280,17 @@ def growth(tables: dict[int, Path], cache: Path) -> Table:
     return shown
 
 
-def sharing(table: Path, cache: Path, rounds: int) -> Table:
-    """Measure a build by one process, and by two."""
+def building(table: Path, cache: Path, rounds: int) -> Table:
+    """Measure a build on one core, and on two."""
     shown = Table(title="building; medians")
-    for column in ("processes, each on one core", "seconds", "of one process's"):
+    for column in ("cores", "seconds", "of one core's"):
         shown.add_column(column, justify="right")
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
-        for number, took in seconds.items():
+        for cores, took in seconds.items():
             shutil.rmtree(cache / "features", ignore_errors=True)
-            processes = [begin("build", table, cache, core) for core in range(number)]
-            for process in processes:
-                process.stdout.readline()  # that it is ready
-            for process in processes:
-                process.stdin.write("\n")
-                process.stdin.flush()
-            builds = [end(process) for process in processes]
-            took.append(max(b["end"] for b in builds) - min(b["start"] for b in builds))
-            print(f"{number} build: {took[-1]:.1f} s", flush=True)
+            took.append(end(begin("build", table, cache, cores))["seconds"])
+            print(f"{cores} cores: {took[-1]:.1f} s", flush=True)
     one, two = (statistics.median(took) for took in seconds.values())
     shown.add_row("1", f"{one:.1f}", "1.00")
     shown.add_row("2", f"{two:.1f}", f"{two / one:.2f}")
@@ -354,7 +341,7 @@ def main() -> None:
         shown = [
             growth(tables, cache),
             memory(largest, cache, options.limit_mib, options.rounds),
-            sharing(largest, cache, options.rounds),
+            building(largest, cache, options.rounds),
         ]
         made_up = end(begin("index", largest, Path(folder, "index")))
     for table in shown:
