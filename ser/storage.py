@@ -43,7 +43,7 @@ def one_writer(folder: Path, doing: str) -> Iterator[None]:
         folder: What is locked.
         doing: What its holders do, for the message of one that waits.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lock = lock_of(folder)
     try:
         lock.acquire(timeout=0)
@@ -51,7 +51,7 @@ def one_writer(folder: Path, doing: str) -> Iterator[None]:
         print(f"Another process is {doing}; waiting for it.", flush=True)
         lock.acquire()
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)  # again, if it was removed meanwhile
         yield
     finally:
         lock.release()

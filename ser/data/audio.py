@@ -128,7 +128,7 @@ def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
     states = [_state(path) for path in paths]
     seen = _remembered(memory)
     if not seen.keys() >= set(states):
-        with one_writer(memory, "checking recordings that are needed here, too"):
+        with one_writer(memory, "checking recordings"):
             seen = _remembered(memory)  # others have looked meanwhile
             unknown = {state: path for state, path in zip(states, paths, strict=True) if state not in seen}
             for looks in in_chunks(_look, list(unknown.items()), "checking recordings"):

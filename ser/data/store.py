@@ -100,7 +100,7 @@ class FeatureStore:
         if not self._missing(pieces):
             return
         try:
-            with one_writer(self.folder, "computing features that are needed here, too"):
+            with one_writer(self.folder, "computing features"):
                 write_atomically(self.folder / "settings.json", json.dumps(self._settings, indent=2).encode())
                 host = platform.node()
                 for leftover in self.folder.glob(".*.tmp"):

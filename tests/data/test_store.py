@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Timer, current_thread
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -240,16 +240,14 @@ def test_statistics_read_no_features_again(cache_dir, files, monkeypatch):
     assert mean.isfinite().all()
 
 
-def test_an_executor_that_is_given_does_the_work(cache_dir, files):
+def test_an_executor_that_is_given_does_the_work(cache_dir, tmp_path, files):
     features = FeatureStore(cache_dir, front_end())
-    with ThreadPoolExecutor(1, thread_name_prefix="given") as executor:
-        features.add([piece._replace(change=assert_given) for piece in files], executor)
-    assert size(features) == 12
-
-
-def assert_given(waveform, sample_rate_hz):
-    assert current_thread().name.startswith("given")
-    return waveform
+    with ProcessPoolExecutor(1, processes) as executor:
+        features.add([piece._replace(change=partial(note, piece.path)) for piece in files], executor)
+    (computed,) = tmp_path.glob("computed.*")  # by one process, and another than this one
+    assert computed.name != f"computed.{os.getpid()}"
+    assert computed.read_text().split() == [file.path.name for file in files]
+    assert_right(features, files)
 
 
 # -- reading --
@@ -416,7 +414,7 @@ def test_who_waits_for_a_builder_that_is_killed_takes_over(cache_dir, tmp_path, 
     killer.start()
     features.add(files)
     assert not builder.is_alive()
-    assert "Another process is computing features that are needed here, too; waiting for it." in capfd.readouterr().out
+    assert "Another process is computing features; waiting for it." in capfd.readouterr().out
     assert size(features) == 230
     assert_right(features, files)
     stored_caches(cache_dir)[0].remove()
