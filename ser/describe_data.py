@@ -131,7 +131,9 @@ def _print_files(problem: str, files: Sequence[Any]) -> None:
 
 
 def _print_folds(console: Console, description: dict[str, Any]) -> None:
-    print(f"{description['protocol']['class_path'].rpartition('.')[2]}, folds: {len(description['folds'])}")
+    shown, number = description["folds_of_all"]
+    of_all = f"; the first {shown} were looked at" if shown < number else ""
+    print(f"{description['protocol']['class_path'].rpartition('.')[2]}, folds: {number}{of_all}")
     table = PlainTable(["fold", "tests", "train", "val", "test", "audit"])
     said: dict[str, int] = {}
     for fold in description["folds"]:

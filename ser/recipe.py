@@ -41,7 +41,7 @@ def describe(value: Any) -> Any:
 
 def digest(value: Any, length: int = 12) -> str:
     """Hash a value's description: equal descriptions, equal digest (``length`` hexadecimal characters)."""
-    text = json.dumps(describe(value), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=describe)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:length]
 
 

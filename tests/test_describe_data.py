@@ -244,3 +244,16 @@ def test_a_split_that_cannot_be_sound_is_not_called_so(ser, tmp_path, pattern, s
     _, out, _ = ser(*options, "--data.speaker_pattern", pattern)
     assert f"Fault in fold 0: {why}" in out
     assert out.count("Fault in fold") < 40
+
+
+def test_of_many_folds_the_first_are_looked_at(ser, tmp_path, cache_dir):
+    for number in range(210):  # the whole name is taken for the speaker
+        folder = tmp_path / "mine" / ("anger" if number % 2 else "neutral")
+        folder.mkdir(parents=True, exist_ok=True)
+        samples = np.random.default_rng(number).uniform(-0.5, 0.5, RATE_HZ // 5)
+        soundfile.write(folder / f"anna_{number}.wav", samples, RATE_HZ)
+    options = ["--data.root", tmp_path / "mine", "--data.speaker_pattern", ".*", "--data.cache_dir", cache_dir]
+    code, said, _ = ser("--data", "EmotionFolders", *options)
+    assert code == 0
+    assert "folds: 210; the first 200 were looked at" in said
+    assert "sound; a fit would run" not in said

@@ -21,12 +21,15 @@ from ser.recipe import describe
 
 FULL_SCALE = 0.999  # 16-bit samples end at 0.99997; some recorders stop a little below
 CLIPPED_RUN = 3  # samples in a row at full scale; a single one may be a true peak
+MOST_FOLDS = 200  # that are described
 
 
 def survey(corpus: SpeechCorpus) -> dict[str, Any]:
     """Describe a corpus and every fold of its protocol.
 
     Damaged files do not stop a survey, whatever ``on_bad_file`` says; the verdict does.
+
+    Of very many folds the first are described: each takes longer, the more utterances there are.
 
     Returns:
         JSON-ready: utterances by emotion and speaker, durations, rates, notes on recordings that are cut or hold
@@ -38,8 +41,9 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
     """
     stops = corpus.on_bad_file == "stop"
     corpus = tolerant(corpus)
-    folds = [_fold(corpus, number, tests) for number, tests in enumerate(corpus.protocol.folds(corpus.table))]
-    if not 0 <= corpus.fold < len(folds):
+    names = corpus.protocol.folds(corpus.table)
+    folds = [_fold(corpus, number, tests) for number, tests in enumerate(names[:MOST_FOLDS])]
+    if not 0 <= corpus.fold < len(names):
         corpus.protocol.split(corpus.table, corpus.fold)  # says what is wrong
     return {
         "corpus": corpus.name,
@@ -58,6 +62,7 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
         "duplicates": _duplicates(corpus),
         "protocol": describe(corpus.protocol),
         "folds": folds,
+        "folds_of_all": [len(folds), len(names)],
         "verdict": _verdict(corpus, folds, stops),
     }
 
