@@ -55,6 +55,7 @@ def test_what_is_raised_is_named_and_what_was_killed_too(tmp_path):
 def test_names_are_shown_as_they_are_in_a_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("rich._console", None)  # Rich's own, which an earlier test has made where there is no terminal
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     name = "fold 0 ([/01], [x])"
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(1)\n")  # long enough to be shown
