@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ser.data import FrontEnd, LogMel, Preprocess
-from ser.data.audio import audio_files, inspect_files
-from ser.data.store import FeatureStore, Piece
+from ser.features.audio import audio_files, inspect_files
+from ser.features.store import FeatureStore, Piece
 
 RATE_HZ, TOP_DB, DURATION_S = 16_000, 60.0, 3.0
 

@@ -2,9 +2,9 @@
 
     python benchmarks/freed_memory.py [--systems cnn_lstm cornn] [--rounds 2] [--threads 1]
 
-For each system two processes take turns, one of which calls `ser.memory.keep_freed_memory` as `ser` does; batches are
-of the size of its config. Prints milliseconds of the processor per step (the fastest of four counts), the ratio, and
-the largest resident memory of both.
+For each system two processes take turns, one of which calls `ser.cli.memory.keep_freed_memory` as `ser` does; batches
+are of the size of its config. Prints milliseconds of the processor per step (the fastest of four counts), the ratio,
+and the largest resident memory of both.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 def step_ms(system: str, keep: bool, threads: int) -> tuple[float, float]:
     """Time training steps of a system's network; milliseconds of the processor, and MiB."""
-    from ser.memory import keep_freed_memory
+    from ser.cli.memory import keep_freed_memory
 
     if keep and not keep_freed_memory():
         raise SystemExit("This C library cannot be told to keep memory.")

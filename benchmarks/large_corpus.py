@@ -91,7 +91,7 @@ def train(table: Path, cache: Path, comparing: bool = False) -> dict[str, float]
     from lightning.pytorch import Callback, Trainer
 
     from ser.models import CoRNN
-    from ser.task import EmotionClassifier
+    from ser.training.task import EmotionClassifier
 
     class Clock(Callback):
         """Times every batch of the latest epoch, by where its features came from."""
@@ -151,9 +151,9 @@ class Alternating:
 def index(_: Path, cache: Path, recordings: int) -> dict[str, float]:
     """Publish so many made-up recordings, open the store that holds them, and look all of them up."""
     from ser.data import FrontEnd, LogMel, Preprocess
-    from ser.data.parallel import LARGEST
-    from ser.data.shards import index_block
-    from ser.data.store import FeatureStore
+    from ser.features.shards import index_block
+    from ser.features.store import FeatureStore
+    from ser.parallel import LARGEST
 
     front_end = FrontEnd(Preprocess(), LogMel(deltas=2))
     store = FeatureStore(cache, front_end)

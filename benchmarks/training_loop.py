@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ser.corpora import Synthetic
 from ser.data import LogMel
 from ser.models import CoRNN
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 
 
 def task_of(data: Synthetic, hidden: int) -> EmotionClassifier:

@@ -13,8 +13,8 @@ from lightning.pytorch import Trainer
 
 from ser.corpora import Synthetic
 from ser.data import BadFile, LogMel, SpeechCorpus, Utterance
-from ser.data.audio import audio_files
-from ser.data.splits import Gender
+from ser.features.audio import audio_files
+from ser.protocols.splits import Gender
 
 RATE_HZ = 8000
 

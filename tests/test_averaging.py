@@ -14,7 +14,7 @@ from torch import nn
 from ser.cli import main
 from ser.corpora import Synthetic
 from ser.data import LogMel
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DECAY, EPOCHS, STOCHASTIC_FROM = 0.5, 4, 1

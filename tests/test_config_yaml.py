@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser.config_yaml import dump, flow, load, plain
+from ser.settings.config_yaml import dump, flow, load, plain
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\x85\u2028\u2029"))
 LIKE_NUMBERS = st.from_regex(r"[-+]?[0-9_.:]{0,6}([eE][-+]?[0-9]{1,2})?", fullmatch=True)

@@ -15,7 +15,7 @@ import pytest
 from docker.utils import exclude_paths
 
 from ser import __version__
-from ser.runs import read_run
+from ser.runs.folder import read_run
 
 dockerfile = pytest.importorskip("dockerfile", reason="BuildKit's parser has no wheel for this machine")
 

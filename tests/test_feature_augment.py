@@ -4,9 +4,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from ser.data import Batch
+from ser.data.feature_augment import SpecAugment, mix_up
 from ser.errors import UserError
-from ser.feature_augment import SpecAugment, mix_up
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 
 from ser.cli import main
 from ser.errors import JobEnded, UserError
-from ser.job import lost_peer, refuse_other_number_of_processes, slurm, take_over
+from ser.training.ranks import lost_peer, refuse_other_number_of_processes, slurm, take_over
 
 CONFIG = Path(__file__).parents[1] / "configs/cornn.yaml"
 # Without batch statistics, dropout and the conformer an epoch takes a fraction of a second.

@@ -6,7 +6,7 @@ import pytest
 
 COUNT_FAULTS = """
 import resource, sys, threading
-from ser.memory import keep_freed_memory
+from ser.cli.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
@@ -42,7 +42,7 @@ def test_freed_memory_is_used_again_instead_of_being_faulted_in_anew_in_every_th
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
-    from ser.memory import keep_freed_memory
+    from ser.cli.memory import keep_freed_memory
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))  # macOS, musl
     assert keep_freed_memory() is False

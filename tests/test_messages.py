@@ -15,7 +15,7 @@ from ser.cli import main
 from ser.corpora import Synthetic
 from ser.errors import UserError
 from ser.models import CoRNN
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 
 CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
 FIT = ["fit", "--config", CONFIG, "--model.net.lstm_hidden", "8", "--trainer.max_epochs", "1"]

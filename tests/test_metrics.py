@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 from torch.multiprocessing import get_context
 
-from ser import metrics
-from ser.metrics import MacroF1, emotion_metrics, macro_f1, recalls, uar, wa
+from ser.training import metrics
+from ser.training.metrics import MacroF1, emotion_metrics, macro_f1, recalls, uar, wa
 
 CLASSES = 4
 LABELS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=40)

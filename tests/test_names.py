@@ -12,9 +12,9 @@ import yaml
 from ser.cli import main
 from ser.corpora import Table
 from ser.data import FixedSpeakers, LeaveOneSpeakerOut, SpeechCorpus, Utterance
-from ser.evaluation.fold_runs import PlanningCLI
-from ser.names import as_name, look_alikes, meant
-from ser.search_space import read_sweep
+from ser.evaluation.crossval import PlanningCLI
+from ser.settings.names import as_name, look_alikes, meant
+from ser.sweep.space import read_sweep
 
 CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
 ODD = ["yes", "no", "null", "true", "1e3", "2024-01-01", "01", "1"]

@@ -10,8 +10,8 @@ import pytest
 from ser.cli import main
 from ser.corpora import Synthetic
 from ser.data import LogMel, Preprocess
-from ser.runs import read_run
-from ser.task import EmotionClassifier
+from ser.runs.folder import read_run
+from ser.training.task import EmotionClassifier
 
 OLD = Path(__file__).parent / "fixtures/run_of_format_1"
 

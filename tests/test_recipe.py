@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser.data import LeaveOneSpeakerOut, LogMel, Preprocess
-from ser.recipe import describe, digest
+from ser.settings.recipe import describe, digest
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -36,7 +36,7 @@ def test_a_digest_does_not_depend_on_order_container_or_process():
 
 def test_objects_are_described_by_what_they_were_made_with():
     assert describe(LeaveOneSpeakerOut("03")) == {
-        "class_path": "ser.data.splits.LeaveOneSpeakerOut",
+        "class_path": "ser.protocols.splits.LeaveOneSpeakerOut",
         "init_args": {"validation_speaker": "03"},
     }
     preprocess = describe(Preprocess(pre_emphasis=0.97))
@@ -68,7 +68,7 @@ def test_a_partial_of_positions_cannot_be_described():
 
 
 def test_functions_are_described_by_their_path_and_cannot_be_without_one():
-    assert describe(describe) == "ser.recipe.describe"
+    assert describe(describe) == "ser.settings.recipe.describe"
     assert digest({"f": describe}) != digest({"f": digest})
     for function in (lambda x: x, _local()):
         with pytest.raises(TypeError, match="cannot be found by its name; define it in a module"):

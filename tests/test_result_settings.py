@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from ser.data import LogMel
-from ser.recipe import describe
-from ser.result_settings import FOLD_AND_SEED, LENGTH, differences
+from ser.runs.settings import FOLD_AND_SEED, LENGTH, differences
+from ser.settings.recipe import describe
 
 
 def config(**changes):
@@ -115,5 +115,5 @@ def test_a_config_makes_nothing_be_imported(tmp_path, monkeypatch):
 
 
 def test_the_list_needs_no_torch():
-    script = "import sys, ser.result_settings; print('torch' in sys.modules)"
+    script = "import sys, ser.runs.settings; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

@@ -12,7 +12,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 import sweeps
 from ser.errors import UserError
-from ser.search_space import read_sweep
+from ser.sweep.space import read_sweep
 
 GOOD = {
     "command": ["ser", "fit", "--config", "c.yaml", "${args}"],

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ser.evaluation.fold_runs import PlanningCLI
-from ser.recipe import describe
-from ser.verbs import prepared
+from ser.cli.fit import prepared
+from ser.evaluation.crossval import PlanningCLI
+from ser.settings.recipe import describe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 Settings = dict[str, Any]  # what is written with dots on the command line, and its value
@@ -83,7 +83,7 @@ REPAIRED = (
 KERAS_ADAM = {"eps": 1e-7, "betas": [0.9, 0.999]}
 KERAS_RMSPROP = {"eps": 1e-7, "alpha": 0.9, "momentum": 0.0, "centered": False}
 LEGACY_DECAY = {
-    "lr_scheduler.class_path": "ser.schedules.InverseTimeDecay",
+    "lr_scheduler.class_path": "ser.training.InverseTimeDecay",
     "lr_scheduler.init_args.decay": 1e-6,
     "model.lr_scheduler_interval": "step",
 }

@@ -14,7 +14,7 @@ from wandb import wandb_agent
 import ser.models
 import sweeps
 from ser.cli import main
-from ser.search_space import read_sweep
+from ser.sweep.space import read_sweep
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = sorted((REPOSITORY / "sweeps").glob("*.yaml"))

@@ -18,8 +18,8 @@ from ser.data import Augment, LogMel, PeakNoise, Preprocess
 from ser.data.loaders import FILLER, Batch, EachOnce
 from ser.errors import UserError
 from ser.models import CoRNN, DyCNN
-from ser.schedules import InverseTimeDecay
-from ser.task import EmotionClassifier
+from ser.training.schedules import InverseTimeDecay
+from ser.training.task import EmotionClassifier
 
 
 class Mean(nn.Module):

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from ser.cli import main
 from ser.models import CoRNN
-from ser.recorder import RunRecorder, say_device
-from ser.runs import Evaluation, RunFolder
-from ser.task import EmotionClassifier
-from ser.terminal import PlainTable, side_by_side
+from ser.runs.folder import Evaluation, RunFolder
+from ser.runs.recorder import RunRecorder, say_device
+from ser.terminal.tables import PlainTable, side_by_side
+from ser.training.task import EmotionClassifier
 
 CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
 RATE_HZ = 16_000

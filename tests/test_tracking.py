@@ -12,10 +12,10 @@ import matplotlib.image
 import pytest
 import torch
 
-from ser import tracking
 from ser.cli import main
-from ser.runs import Evaluation, RunFolder
-from ser.tracking import HEARD, WandbLogger, finish, heat_map, silence
+from ser.runs.folder import Evaluation, RunFolder
+from ser.training import tracking
+from ser.training.tracking import HEARD, WandbLogger, finish, heat_map, silence
 
 CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
 
@@ -262,8 +262,8 @@ KILLED = """
 import os, signal, subprocess, time
 from pathlib import Path
 import torch
-from ser.runs import Evaluation, RunFolder
-from ser.tracking import WandbLogger, finish, silence
+from ser.runs.folder import Evaluation, RunFolder
+from ser.training.tracking import WandbLogger, finish, silence
 silence()
 logger = WandbLogger()
 logger.attach(RunFolder(Path.cwd(), "run"), [], dict)

@@ -22,13 +22,13 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
-from ser import trials
 from ser.cli import main
+from ser.cli.sweep import trials
 from ser.errors import UserError
-from ser.search_space import read_sweep
-from ser.study import open_storage, open_study, storage_url
-from ser.trial_fits import Plan
-from ser.trials import Trials, ended_and_running
+from ser.sweep.fits import Plan
+from ser.sweep.space import read_sweep
+from ser.sweep.study import open_storage, open_study, storage_url
+from ser.sweep.trials import Trials, ended_and_running
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),

@@ -20,7 +20,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 from ser.cli import main
 from ser.corpora import Synthetic
 from ser.errors import UserError
-from ser.runs import read_run
+from ser.runs.folder import read_run
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = str(REPOSITORY / "configs/cornn.yaml")

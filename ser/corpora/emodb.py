@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from ser.corpora.base import BadFile, SpeechCorpus
+from ser.corpora.download import Archive
 from ser.corpora.names import named_files
-from ser.data import BadFile, SpeechCorpus, Utterance
-from ser.data.download import Archive
-from ser.data.splits import Gender
+from ser.protocols.splits import Gender, Utterance
 
 # The letter is the initial of the German word: Wut, Langeweile, Ekel, Angst, Freude, neutral, Trauer.
 EMOTIONS = {

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ser.corpora.base import BadFile
 from ser.corpora.own import OwnCorpus
-from ser.data import BadFile, Utterance
-from ser.data.audio import READABLE, audio_files
 from ser.errors import UserError
+from ser.features.audio import READABLE, audio_files
+from ser.protocols.splits import Utterance
 
 
 class EmotionFolders(OwnCorpus):

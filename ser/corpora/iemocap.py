@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ser.corpora.base import BadFile, SpeechCorpus
 from ser.corpora.names import named_files
-from ser.data import BadFile, SpeechCorpus, Utterance
-from ser.data.splits import Gender
 from ser.errors import UserError
-from ser.names import Name
+from ser.protocols.splits import Gender, Utterance
+from ser.settings.names import Name
 
 EMOTIONS = {
     "ang": "anger",

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ser.data import BadFile
-from ser.data.audio import UNREADABLE, audio_files
+from ser.corpora.base import BadFile
+from ser.features.audio import UNREADABLE, audio_files
 
 
 def named_files(root: Path, pattern: str, form: str, example: str) -> Iterator[tuple[Path, re.Match[str]] | BadFile]:

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from ser.data import SpeechCorpus
-from ser.data.history import Identity
-from ser.recipe import digest
+from ser.corpora.base import SpeechCorpus
+from ser.protocols.history import Identity
+from ser.settings.recipe import digest
 
 
 class OwnCorpus(SpeechCorpus):

@@ -12,13 +12,13 @@ import numpy as np
 import soundfile
 from filelock import FileLock
 
+from ser.corpora.base import BadFile, SpeechCorpus
 from ser.corpora.names import named_files
 from ser.corpora.synthesis import SAMPLE_RATE_HZ, SENTENCES, STYLES, Voice, utterance
-from ser.data import BadFile, SpeechCorpus, Utterance
-from ser.data.audio import audio_files
-from ser.data.parallel import progress
-from ser.data.splits import Gender
 from ser.errors import UserError
+from ser.features.audio import audio_files
+from ser.parallel import progress
+from ser.protocols.splits import Gender, Utterance
 
 VERSION = 1  # counted up whenever a sample changes, so that an older copy in the cache is not read
 SEED = 20_260_101

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ser.corpora.base import BadFile
 from ser.corpora.own import OwnCorpus
-from ser.data import BadFile, Utterance
-from ser.data.audio import READABLE, UNREADABLE, audio_files
-from ser.data.splits import SIDES, Gender
 from ser.errors import UserError
-from ser.names import Name, meant, renaming
+from ser.features.audio import READABLE, UNREADABLE, audio_files
+from ser.protocols.splits import SIDES, Gender, Utterance
+from ser.settings.names import Name, meant, renaming
 
 NEEDED = ("file", "emotion", "speaker")
 OPTIONAL = ("gender", "session", "sentence", "split")

@@ -1,15 +1,17 @@
 """From recordings to batches: what every corpus shares."""
 
+from typing import TYPE_CHECKING, Any
+
 from ser.data.augment import Augment, PeakNoise
-from ser.data.base import BadFile, SpeechCorpus
-from ser.data.features import MFCC, Features, LogMel, Waveform
-from ser.data.frontend import FrontEnd
-from ser.data.given_splits import ColumnSplit, FixedSpeakers
-from ser.data.kfold_splits import SpeakerKFold, StratifiedKFold
+from ser.data.feature_augment import SpecAugment
 from ser.data.loaders import Batch
-from ser.data.paper_splits import ClassOrder641620, Random8020, Stratified641620, Tail20
-from ser.data.preprocess import Preprocess
-from ser.data.splits import (
+from ser.features.front_end import FrontEnd
+from ser.features.preprocess import Preprocess
+from ser.features.spectra import MFCC, Features, LogMel, Waveform
+from ser.protocols.given import ColumnSplit, FixedSpeakers
+from ser.protocols.kfold import SpeakerKFold, StratifiedKFold
+from ser.protocols.papers import ClassOrder641620, Random8020, Stratified641620, Tail20
+from ser.protocols.splits import (
     LeaveOneSentenceOut,
     LeaveOneSessionOut,
     LeaveOneSpeakerOut,
@@ -17,6 +19,9 @@ from ser.data.splits import (
     Split,
     Utterance,
 )
+
+if TYPE_CHECKING:
+    from ser.corpora.base import BadFile, SpeechCorpus
 
 __all__ = [
     "MFCC",
@@ -37,6 +42,7 @@ __all__ = [
     "Protocol",
     "Random8020",
     "SpeakerKFold",
+    "SpecAugment",
     "SpeechCorpus",
     "Split",
     "Stratified641620",
@@ -45,3 +51,12 @@ __all__ = [
     "Utterance",
     "Waveform",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what builds on this package when it is asked for."""
+    if name not in ("BadFile", "SpeechCorpus"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ser.corpora import base
+
+    return getattr(base, name)

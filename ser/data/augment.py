@@ -15,9 +15,9 @@ import numpy as np
 from audiomentations import AddBackgroundNoise, TimeStretch
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 
-from ser.data.preprocess import Waveform
 from ser.errors import UserError
-from ser.recipe import describe, digest
+from ser.features.preprocess import Waveform
+from ser.settings.recipe import describe, digest
 
 _STRETCH = "signalsmith_stretch"
 _ONE_AT_A_TIME = threading.Lock()  # audiomentations draws from the process's own random numbers
@@ -90,7 +90,7 @@ class Augment:
                     "the seed. Give min_rate: 0.5, or method: librosa_phase_vocoder."
                 )
             if isinstance(transform, AddBackgroundNoise):
-                # The one argument that no attribute keeps, and that must be None: ser.recipe.describe looks for it.
+                # The one argument that no attribute keeps, and that must be None: ser.settings.recipe looks for it.
                 transform.lru_cache_size = None
             _try(transform)
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser.data.audio import Recording
 from ser.data.augment import Augment
-from ser.data.frontend import Change, FrontEnd
 from ser.data.items import Items
 from ser.data.loaders import UNKNOWN, FeatureSet, OnlineSet
-from ser.data.splits import Utterance
-from ser.data.statistics import feature_statistics
-from ser.data.store import FeatureStore, Piece
+from ser.features.audio import Recording
+from ser.features.front_end import Change, FrontEnd
+from ser.features.statistics import feature_statistics
+from ser.features.store import FeatureStore, Piece
+from ser.protocols.splits import Utterance
 
 
 @dataclass(frozen=True)

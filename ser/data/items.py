@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ser.data.shards import IntArray, consecutive
-from ser.data.splits import Side, Split
 from ser.errors import UserError
+from ser.features.shards import IntArray, consecutive
+from ser.protocols.splits import Side, Split
 
 
 class Items(NamedTuple):

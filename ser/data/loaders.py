@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ser.data.augment import Seeded, seed_of
-from ser.data.frontend import FrontEnd
 from ser.data.items import Items
-from ser.data.shards import Rows
 from ser.errors import UserError
+from ser.features.front_end import FrontEnd
+from ser.features.shards import Rows
 
 UNKNOWN = -1  # target of an utterance whose emotion is not known
 FILLER = -1  # what a process draws that has no utterance to evaluate; the position of what it fetches instead

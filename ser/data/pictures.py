@@ -8,10 +8,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ser.data.audio import read
-from ser.data.base import SpeechCorpus
-from ser.data.splits import Utterance
+from ser.corpora.base import SpeechCorpus
 from ser.errors import UserError
+from ser.features.audio import read
+from ser.protocols.splits import Utterance
 
 COLOURS = {"female": "#cc6677", "male": "#4477aa", None: "#888888"}
 WINDOW_MS = 25.0

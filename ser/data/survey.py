@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ser.data.audio import read_again
-from ser.data.audit import some
-from ser.data.base import SpeechCorpus
-from ser.data.notes import notes_on_recordings
-from ser.data.parallel import in_chunks
-from ser.data.preprocess import Waveform
-from ser.data.splits import SIDES
+from ser.corpora.base import SpeechCorpus
+from ser.corpora.notes import notes_on_recordings
 from ser.errors import UserError
-from ser.recipe import describe
+from ser.features.audio import read_again
+from ser.features.preprocess import Waveform
+from ser.parallel import in_chunks
+from ser.protocols.audit import some
+from ser.protocols.splits import SIDES
+from ser.settings.recipe import describe
 
 FULL_SCALE = 0.999  # 16-bit samples end at 0.99997; some recorders stop a little below
 CLIPPED_RUN = 3  # samples in a row at full scale; a single one may be a true peak

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from ser.evaluation.scores import FloatArray, IntArray, uar, wa
-from ser.runs import Evaluation, StoredRun
+from ser.runs.folder import Evaluation, StoredRun
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)  # beyond, answers are certain or even

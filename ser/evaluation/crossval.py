@@ -1,203 +1,232 @@
-"""``ser crossval``: every fold of a protocol, each a fit in a process of its own, and what they say together."""
+"""The runs of a cross-validation: which are done, which go on, which begin, and that all were made alike."""
 
-import csv
-import io
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-from lightning.pytorch.cli import LightningArgumentParser
+import torch
+import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator
 
-from ser.errors import UserError, cannot_create
-from ser.evaluation.fold_runs import FoldRuns, Job, PlanningCLI
-from ser.evaluation.processes import Ended
-from ser.evaluation.summary import SCORES, Summary, summarise
-from ser.evaluation.summary_table import print_summary
-from ser.runs import RunFolder, StoredRun, table_as_csv
+from ser.errors import UserError
+from ser.evaluation.processes import Ended, Fit, run_side_by_side, share_machine
+from ser.runs.folder import RunFolder, StoredRun, read_run
+from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 from ser.storage import write_atomically
-from ser.tracking import WandbLogger
-from ser.verbs import check_seed, prepared
-
-NAMED = 5  # settings in which a run differs
 
 
-def run(args: Sequence[str]) -> None:
-    """Run the verb.
+class Plan(Protocol):
+    """A fit's options, and what it would use."""
+
+    datamodule: Any
+    trainer: Any
+    config: Any
+    config_text: str
+    run_folder: RunFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fold with one seed."""
+
+    fold: int
+    tests: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"fold {self.fold} ({self.tests}), seed {self.seed}"
+
+
+class FoldRuns:
+    """The runs of one cross-validation: which are done, which go on, which begin.
 
     Args:
-        args: "crossval" and its options.
+        cli: A fit's options, and what it would use.
+        folds: Numbers of folds, or "all".
+        seeds: Runs of each fold.
+
+    Attributes:
+        names: What each of the protocol's folds tests.
+        folds: Numbers of those that are asked for.
+        jobs: Every fold with the first seed, then with the next.
+        foreign: Runs of these folds and seeds that other settings, or another corpus, made: they are none of these.
 
     Raises:
-        UserError: Bad input, or every fold failed for it.
-        SystemExit: With code 1 if a fold failed.
+        UserError: A fold cannot be made, or this cross-validation's runs are there that were made otherwise.
     """
-    with prepared():
-        cli = CrossvalCLI(["fit", *args[1:]])
-        plan = FoldRuns(cli, cli.folds, cli.seeds)
-        with _alone(plan.experiment):
-            failed = _run_missing(plan, cli.jobs)
-            runs = {job: stored for job in plan.jobs if (stored := plan.finished(job)) is not None}
-            if runs:
-                _conclude(plan, list(runs.values()), failed)
-    if failed:
-        print(f"\n{len(failed)} of {len(plan.jobs)} runs failed; the same command tries them again:", file=sys.stderr)
-        for failure in dict.fromkeys(ended.failure for ended in failed.values()):
-            alike = {job: ended for job, ended in failed.items() if ended.failure == failure}
-            print(f"  {'; '.join(map(str, alike))}: {failure}", file=sys.stderr)
-            print(f"    see {next(iter(alike.values())).fit.log}", file=sys.stderr)
-        raise SystemExit(1)
 
+    def __init__(self, cli: Plan, folds: str, seeds: int) -> None:
+        self.cli = cli
+        self.corpus = cli.datamodule
+        self.experiment = cli.run_folder.experiment
+        self.names: list[str] = self.corpus.protocol.folds(self.corpus.table)
+        self.folds = fold_numbers(folds, self.names)
+        self._refuse_impossible()
+        first = cli.config.fit.seed_everything
+        self.jobs = [Job(fold, self.names[fold], seed) for seed in range(first, first + seeds) for fold in self.folds]
+        self.foreign: dict[Path, list[Changed]] = {}
+        self._refuse_other_runs()
 
-class CrossvalCLI(PlanningCLI):
-    """The options of a fit and those of a cross-validation."""
+    def folder(self, job: Job) -> RunFolder:
+        """Return where a run is kept."""
+        return RunFolder(self.experiment, f"fold{job.fold}-seed{job.seed}")
 
-    folds: str
-    seeds: int
-    jobs: int | None
+    def finished(self, job: Job) -> StoredRun | None:
+        """Return the run if it is done."""
+        finished = [run for run in self._own(job) if (run / "predictions.csv").exists()]
+        return read_run(max(finished, key=lambda run: (run / "predictions.csv").stat().st_mtime)) if finished else None
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of a cross-validation."""
-        parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, as in 0,1,2")
-        parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, from --seed_everything on")
-        parser.add_argument(
-            "--jobs",
-            type=int | None,
-            default=None,
-            help="fits at once, which share the cores, or the GPUs; null is one, or one for each GPU",
-        )
-        super().add_arguments_to_parser(parser)
+    def resumable(self, job: Job) -> bool:
+        """Return whether a fit of this job was begun that ``--ckpt_path last`` finds."""
+        folder = self.folder(job)
+        return folder.last_checkpoint is not None and folder.newest in self._own(job)
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; what is left of the config is a fit's."""
-        fit = self._subcommand_parsers["fit"]
-        fit.prog = "ser crossval"
-        fit.description = "Run every fold of the protocol. Goes on where it was stopped; takes the options of ser fit."
-        super().parse_arguments(parser, args)
-        self.folds, self.seeds, self.jobs = (self._config.pop(name) for name in ("folds", "seeds", "jobs"))
+    def fit(self, job: Job) -> Fit:
+        """Return the fit that makes the run, or goes on with it."""
+        folder = self.folder(job)
+        experiment = self.experiment.relative_to(self.cli.config.fit.run.root)
+        arguments = ["fit", "--config", str(self.config_file), "--run.experiment", str(experiment)]
+        arguments += ["--run.name", folder.name, "--data.fold", str(job.fold), "--seed_everything", str(job.seed)]
+        if self.resumable(job):
+            arguments += ["--ckpt_path", "last"]
+        return Fit(str(job), arguments, folder, self.experiment / "logs" / f"{folder.name}.log")
 
     @property
-    def _config(self) -> Any:
-        return self.config.fit
+    def config_file(self) -> Path:
+        """The config that all folds share."""
+        return self.experiment / "crossval.yaml"
 
-    def before_fit(self) -> None:
-        """Refuse what a cross-validation decides by itself."""
-        super().before_fit()
-        config = self._config
-        for name, value in {"seeds": self.seeds, "jobs": self.jobs}.items():
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1.")
-        if config.test_checkpoint == "none":
-            raise UserError("test_checkpoint is none, but a cross-validation tests every fold: give best or last.")
-        if config.trainer.fast_dev_run:
-            raise UserError("fast_dev_run leaves no results to summarise; give it to ser fit.")
-        if config.ckpt_path not in (None, "last"):
-            raise UserError("ckpt_path names one checkpoint; every fold starts anew, or where it was stopped.")
-        if isinstance(config.seed_everything, bool):
-            raise UserError(f"seed_everything is {config.seed_everything}; a cross-validation needs a number.")
-        check_seed(config.seed_everything, self.seeds)
+    def run(self, jobs: Sequence[Job], at_once: int | None) -> dict[Job, Ended]:
+        """Run fits, and return those that failed.
+
+        Args:
+            jobs: Which.
+            at_once: How many at a time; None is one, or one for each GPU.
+        """
+        self.corpus.fold = jobs[0].fold
+        self.corpus.prepare_data()  # once, rather than in one fold while the others wait
+        write_atomically(self.config_file, self.cli.config_text.encode())
+        fits = {str(job): job for job in jobs}
+        failed: dict[Job, Ended] = {}
+        for ended in run_side_by_side([self.fit(job) for job in jobs], environments(self.cli, at_once), self._epochs()):
+            job = fits[ended.fit.name]
+            run = self.finished(job) if ended.failure is None else None
+            if run is not None:
+                scores, epochs = run.test.scores(), run.metrics["fit"]["epochs"]
+                outcome = f"UAR {scores['uar']:.1%}, WA {scores['wa']:.1%} after {epochs} epochs"
+            else:
+                failure = ended.failure or "no checkpoint was chosen, so none was tested"
+                known = failure in {earlier.failure for earlier in failed.values()}
+                failed[job] = replace(ended, failure=failure)
+                outcome = "failed in the same way" if known else f"failed: {failure}"
+            print(f"{job}: {outcome} ({ended.seconds:.0f} s)", flush=True)
+        return failed
+
+    def _epochs(self) -> int | None:
+        epochs = self.cli.trainer.max_epochs
+        return epochs if epochs is not None and epochs > 0 else None
+
+    def _refuse_impossible(self) -> None:
+        problems = []
+        for number in self.folds:
+            try:
+                self.corpus.fold_number(number).check()
+            except UserError as error:
+                problems.append((number, error))
+        if problems:
+            bad = {number for number, _ in problems}
+            sound = ",".join(str(number) for number in self.folds if number not in bad)
+            advice = f"\nLeave out what cannot be tested with --folds {sound}." if sound else ""
+            raise UserError("\n".join(f"Fold {number}: {error}" for number, error in problems) + advice)
+
+    def _refuse_other_runs(self) -> None:
+        before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
+        changed: Sequence[object] = differences(yaml.safe_load(self.cli.config_text), before, FOLD_AND_SEED)
+        if before and changed:
+            found = [runs[0] for job in self.jobs if (runs := self._own(job, before))]
+        else:
+            newest = {job: runs[-1] for job in self.jobs if (runs := self._own(job))}
+            otherwise = {run: lines for job, run in newest.items() if (lines := self._other_utterances(job, run))}
+            found, changed = list(otherwise), next(iter(otherwise.values()), [])
+        if found:
+            raise UserError(
+                f"{len(found)} of {len(self.jobs)} runs in {self.experiment} were made otherwise than is asked for "
+                f"now. In {found[0].name}:\n"
+                + "\n".join(f"  {line}" for line in changed)
+                + "\nGive the settings that they were made with, or keep these runs in another experiment "
+                "(--run.experiment NAME), or remove those folders."
+            )
+
+    def _own(self, job: Job, settings: Mapping[str, Any] | None = None) -> list[Path]:
+        """Return the runs of a job that hold something and have the settings, by default those that are asked for."""
+        wanted = dict(settings or yaml.safe_load(self.cli.config_text))
+        wanted["seed_everything"] = job.seed
+        wanted["data"] = {**wanted["data"], "init_args": {**wanted["data"]["init_args"], "fold": job.fold}}
+        own = []
+        for run in sorted(self.experiment.glob(f"fold{job.fold}-seed{job.seed}*")):
+            begun = (run / "predictions.csv").exists() or (run / "checkpoints/last.ckpt").exists()
+            if not begun or not re.fullmatch(rf"fold{job.fold}-seed{job.seed}(-\d+)?", run.name):
+                continue
+            config, protocol = run / "config.yaml", run / "protocol.json"
+            changes = differences(wanted, yaml.safe_load(config.read_text()) if config.exists() else {})
+            corpus = json.loads(protocol.read_text())["corpus"] if protocol.exists() else self.corpus.name
+            if corpus != self.corpus.name:
+                changes.append(Changed("corpus", corpus, self.corpus.name))
+            if not changes:
+                own.append(run)
+            elif settings is None:
+                self.foreign[run] = changes
+        return own
+
+    def _other_utterances(self, job: Job, folder: Path) -> list[str]:
+        """Say how the utterances of a run differ from those of the corpus as it is now."""
+        now = self.corpus.fold_number(job.fold)
+        then = json.loads((folder / "protocol.json").read_text())
+        if then["fingerprint"] == self.corpus.fingerprint_of(now):
+            return []
+        lines = []
+        if then["labels"] != self.corpus.labels:
+            lines.append(f"emotions: {', '.join(then['labels'])}, now {', '.join(self.corpus.labels)}")
+        described = now.description(self.corpus.labels)
+        for side in ("train", "val", "test"):
+            before, after = set(then[side]["files"]), set(described[side]["files"])
+            for files, what in ((before - after, "no longer there"), (after - before, "new")):
+                if files:
+                    lines.append(f"{side}: {len(files)} files are {what}, such as {min(files)}")
+        return lines or ["recordings or their labels have changed (the fingerprints differ)"]
 
 
-@contextmanager
-def _alone(experiment: Path) -> Iterator[None]:
-    """Keep other cross-validations away from an experiment."""
-    lock = FileLock(experiment / "logs" / ".lock", timeout=0)  # released by the system when this process ends
-    try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
+def environments(cli: Plan, at_once: int | None) -> list[dict[str, str]]:
+    """Return the environment of each of the fits at once: one of several GPUs, unless a fit is to use more by itself.
+
+    Args:
+        cli: A fit's options, and what it would use.
+        at_once: How many; None is one, or one for each GPU.
+    """
+    gpus: list[str] = []
+    if isinstance(cli.trainer.accelerator, CUDAAccelerator) and cli.config.fit.trainer.devices == "auto":
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return share_machine(at_once or max(1, len(gpus)), gpus)
+
+
+def fold_numbers(folds: str, names: Sequence[str]) -> list[int]:
+    """Return the numbers of the folds that are asked for.
+
+    Raises:
+        UserError: There is no such fold.
+    """
+    if folds == "all":
+        return list(range(len(names)))
+    chosen = sorted({number.strip() for number in folds.strip("[]").split(",")})
+    unknown = [number for number in chosen if number not in map(str, range(len(names)))]
+    if unknown:
         raise UserError(
-            f"Another ser crossval is at work in {experiment}; wait for it, or give --run.experiment NAME."
-        ) from error
-    except OSError as error:
-        raise cannot_create(experiment, error, name="--run.experiment") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _run_missing(plan: FoldRuns, jobs: int | None) -> dict[Job, Ended]:
-    missing = [job for job in plan.jobs if plan.finished(job) is None]
-    going_on = sum(map(plan.resumable, missing))
-    print(
-        f"{len(plan.jobs)} runs in {plan.experiment}: {len(plan.jobs) - len(missing)} are done, {going_on} go on, "
-        f"{len(missing) - going_on} begin.",
-        flush=True,
-    )
-    for run, changes in plan.foreign.items():
-        print(f"{run.name} is none of them: {'; '.join(map(str, changes[:NAMED]))}", flush=True)
-    if not missing:
-        return {}
-    try:
-        failed = plan.run(missing, jobs)
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on where it stopped.", file=sys.stderr)
-        raise
-    if len(failed) == len(plan.jobs) and all(ended.bad_input for ended in failed.values()):
-        raise UserError("\n".join(dict.fromkeys(str(ended.failure) for ended in failed.values())))
-    return failed
-
-
-def _conclude(plan: FoldRuns, runs: Sequence[StoredRun], failed: dict[Job, Ended]) -> None:
-    """Write, print and log what the runs say together."""
-    summary = summarise(runs)
-    if len(plan.folds) < len(plan.names):
-        only = f"only fold {', '.join(map(str, plan.folds))} of the protocol's {len(plan.names)}"
-        summary = replace(summary, notes=[only, *summary.notes])
-    failures = [{"fold": job.fold, "seed": job.seed, "failure": ended.failure} for job, ended in failed.items()]
-    content = json.dumps({**summary.plain(), "failed": failures}, indent=2, ensure_ascii=False, allow_nan=False)
-    results = plan.experiment / "crossval.json"
-    write_atomically(results, content.encode(errors="surrogateescape"))
-    write_atomically(plan.experiment / "predictions.csv", _predictions(runs))
-    print()
-    print_summary(summary)
-    print(f"All of it: {results}, {plan.experiment / 'predictions.csv'}")
-    for logger in plan.cli.trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            _track(logger, plan, summary)
-
-
-def _predictions(runs: Sequence[StoredRun]) -> bytes:
-    """Join the predictions of all runs, with the fold and the seed of each."""
-    header: list[str] = []
-    rows: list[list[object]] = []
-    for run in runs:
-        header, *own = csv.reader(io.StringIO(run.test.csv().decode(errors="surrogateescape")))
-        rows += [[run.fold, run.seed, *row] for row in own]
-    return table_as_csv(["fold", "seed", *header], rows)
-
-
-def _track(logger: WandbLogger, plan: FoldRuns, summary: Summary) -> None:
-    """Leave a W&B run of its own in the group of the folds."""
-    folder = RunFolder(plan.experiment, "summary")
-    folder.path = plan.experiment / "summary"  # the same one each time
-    folder.path.mkdir(exist_ok=True)
-    plain = summary.plain()
-    facts = {name: plain[name] for name in ("system", "corpus", "protocol", "synthetic", "labels", "notes")}
-    facts |= {"folds": list(plan.folds), "seeds": [seed.number for seed in summary.seeds]}
-    facts["fingerprints"] = [run.fingerprint for run in summary.runs]
-    logger.attach(folder, [summary.corpus, summary.system, summary.protocol], lambda: facts, job_type="summary")
-    logger.log_evaluation("pooled", summary.pooled)
-    values: dict[str, float | None] = {}
-    for name, score in plain["scores"].items():
-        bounds = {f"pooled/{name}_{end}": score["interval"][end] for end in ("low", "high")}
-        spreads = {f"folds/{name}_{spread}": score[spread] for spread in ("mean", "fold_deviation", "seed_deviation")}
-        values |= bounds | spreads
-    for label, recall in plain["recalls"].items():
-        values |= {f"recall/{label}": recall["value"]}
-        values |= {f"recall/{label}_{end}": recall["interval"][end] for end in ("low", "high")}
-    rows = [
-        {"fold": fold.number, "tests": fold.tests, "utterances": fold.utterances, "epochs": fold.epochs}
-        | {name: fold.means[name] for name in SCORES}
-        for fold in summary.folds
-    ]
-    logger.log_summary({name: value for name, value in values.items() if value is not None}, "folds", rows)
-    if where := logger.where():
-        print(where)
-    if logger.offline:
-        print(f"               all folds:        wandb sync {plan.experiment}/*/wandb/offline-run-*")
+            f"There is no fold {', '.join(map(repr, unknown))}: the protocol makes {len(names)} folds here, 0 to "
+            f"{len(names) - 1} (testing {', '.join(names)}). Give --folds all, or some of them, as in --folds 0,1."
+        )
+    return sorted(map(int, chosen))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser.evaluation.summary import Summary, differing, in_words, summarise
-from ser.result_settings import Changed
-from ser.runs import StoredRun, find_runs, not_read
+from ser.runs.folder import StoredRun, find_runs, not_read
+from ser.runs.settings import Changed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from ser.errors import UserError
-from ser.runs import StoredRun
+from ser.runs.folder import StoredRun
 
 Experiment = Sequence[StoredRun]
 SIDES = ("train", "val", "test")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ser.runs import RunFolder
+from ser.runs.folder import RunFolder
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 LOOK_EVERY_S = 0.2

@@ -1,4 +1,4 @@
-"""Scores of many confusion matrices at once: those of `ser.metrics`, in NumPy.
+"""Scores of many confusion matrices at once: those of `ser.training.metrics`, in NumPy.
 
 A confusion matrix counts utterances, rows by true class and columns by recognised class. It need not hold whole
 numbers: the mean of several runs' matrices is one too.
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ser import metrics
-from ser.runs import Evaluation
+from ser.runs.folder import Evaluation
+from ser.training import metrics
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -16,8 +16,8 @@ import torch
 from ser.errors import UserError
 from ser.evaluation.scores import Counts, FloatArray, macro_f1, recalls, speaker_confusions, uar, wa
 from ser.evaluation.statistics import Interval, mean_and_std, recall_interval, score_interval, wilson
-from ser.result_settings import FOLD_AND_SEED, Changed, differences
-from ser.runs import Evaluation, StoredRun
+from ser.runs.folder import Evaluation, StoredRun
+from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 
 SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
 FEW = 10  # names of a kind that a note holds

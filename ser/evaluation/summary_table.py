@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ser.evaluation.summary import SCORES, Summary
-from ser.runs import SYNTHETIC
+from ser.runs.folder import SYNTHETIC
 
 WIDEST = 1000  # columns of a terminal, to measure what a table would take
 COLUMNS = {"uar": "UAR %", "wa": "WA %", "macro_f1": "macro-F1 %"}

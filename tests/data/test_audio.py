@@ -10,12 +10,13 @@ import pytest
 import scipy.signal
 import soundfile
 
-from ser.data import Preprocess, audio
-from ser.data.audio import DamagedAudio, audio_files, inspect_files, read
+from ser.data import Preprocess
 from ser.errors import UserError
+from ser.features import audio
+from ser.features.audio import DamagedAudio, audio_files, inspect_files, read
 
 processes = multiprocessing.get_context("forkserver")  # the test's own has threads
-processes.set_forkserver_preload(["ser.data.store", "pytest"])
+processes.set_forkserver_preload(["ser.features.store", "pytest"])
 
 RATE_HZ = 16_000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, RATE_HZ // 2)

@@ -15,8 +15,8 @@ from ser.data import (
     Tail20,
     Utterance,
 )
-from ser.data.audit import audit
 from ser.errors import UserError
+from ser.protocols.audit import audit
 
 
 def utterance(name, speaker="a", session=None, sentence=None):

@@ -20,12 +20,12 @@ from scipy.stats import kstest
 from torch import nn
 
 from ser.data import Augment, FrontEnd, LogMel, PeakNoise, Preprocess
-from ser.data.audio import audio_files, read
 from ser.data.augment import Seeded, seed_of
-from ser.data.caches import stored_caches
 from ser.data.loaders import Draws, loader, run_seed
 from ser.errors import UserError
-from ser.recipe import describe
+from ser.features.audio import audio_files, read
+from ser.features.caches import stored_caches
+from ser.settings.recipe import describe
 
 RATE_HZ = 8000
 WHOLE = Preprocess()

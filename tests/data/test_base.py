@@ -14,11 +14,11 @@ from audiomentations import Gain
 
 from ser.corpora import AudioFolder, EmoDB
 from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, Preprocess
-from ser.data.audio import audio_files
-from ser.data.caches import stored_caches
 from ser.data.loaders import SOCKET
 from ser.data.survey import survey
 from ser.errors import UserError
+from ser.features.audio import audio_files
+from ser.features.caches import stored_caches
 
 # -- what is there --
 
@@ -265,7 +265,7 @@ def test_the_protocol_description_is_the_run_in_plain_data(tiny):
     assert description["root"] == str(corpus.root)
     assert description["synthetic"] is False
     assert description["labels"] == ["anger", "neutral"]
-    assert description["protocol"]["class_path"] == "ser.data.splits.LeaveOneSpeakerOut"
+    assert description["protocol"]["class_path"] == "ser.protocols.splits.LeaveOneSpeakerOut"
     assert (description["fold"], description["tests"]) == (2, "carla")
     assert description["speaker_disjoint"] is True
     assert description["fingerprint"] == corpus.fingerprint

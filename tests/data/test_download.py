@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ser.corpora import CASIA, IEMOCAP, RAVDESS, SAVEE, EmoDB
-from ser.data.download import Archive, fetch
+from ser.corpora.download import Archive, fetch
 from ser.errors import UserError
 
 CONTENT = {"wav/a.wav": b"first " * 50_000, "wav/b.wav": b"second", "readme.txt": b"hello"}

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.data import FrontEnd, LogMel, Preprocess
-from ser.data.audio import audio_files, read
-from ser.data.features import delta, mel_filters
 from ser.errors import UserError
-from ser.recipe import describe
+from ser.features.audio import audio_files, read
+from ser.features.spectra import delta, mel_filters
+from ser.settings.recipe import describe
 
 NOISE = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, 20_001).astype(np.float32))
 
@@ -227,7 +227,7 @@ def test_front_end_reads_trims_and_computes(make_corpus):
 def test_the_front_ends_description_makes_it_again():
     front_end = FrontEnd(Preprocess(30.0, 0.97, 2.0), LogMel(8000, 20, n_fft=256, deltas=1, window="hann"))
     description = front_end.description()
-    assert description["features"]["class_path"] == "ser.data.features.LogMel"
+    assert description["features"]["class_path"] == "ser.features.spectra.LogMel"
     again = FrontEnd(Preprocess(**description["preprocess"]), LogMel(**description["features"]["init_args"]))
     assert again.description() == description
     assert describe(again) == describe(front_end)

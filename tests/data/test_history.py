@@ -10,7 +10,7 @@ from torch import nn
 from ser.corpora import EmoDB, Table
 from ser.data import ColumnSplit, FixedSpeakers, LeaveOneSentenceOut, LogMel, Preprocess, Split, StratifiedKFold
 from ser.errors import UserError
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 from tests.conftest import RATE_HZ, Tiny, speech
 
 FEATURES = LogMel(RATE_HZ, n_mels=8, n_fft=256)

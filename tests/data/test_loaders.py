@@ -17,8 +17,8 @@ from torch import nn
 from ser.data import LogMel
 from ser.data.items import Items
 from ser.data.loaders import FILLER, Batch, Draws, EachOnce, FeatureSet, loader
-from ser.data.shards import Rows
-from ser.data.store import FeatureStore
+from ser.features.shards import Rows
+from ser.features.store import FeatureStore
 
 FRAMES = 7
 STORED = 60

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from ser.corpora import IEMOCAP, Table
-from ser.data.listing import EmotionChoice, differences
+from ser.corpora.listing import EmotionChoice, differences
 from ser.errors import UserError
 
 

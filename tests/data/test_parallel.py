@@ -13,9 +13,9 @@ import pytest
 import rich
 from rich.console import Console
 
-from ser.data import parallel
-from ser.data.parallel import in_chunks, progress
+from ser import parallel
 from ser.errors import UserError
+from ser.parallel import in_chunks, progress
 
 forks = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="work is shared between forked processes here"
@@ -78,7 +78,7 @@ def test_who_stops_taking_results_stops_the_work():
 
 INTERRUPTED = """
 import os, signal, time
-from ser.data.parallel import in_chunks
+from ser.parallel import in_chunks
 
 def work(numbers):
     print("working", flush=True)

@@ -24,8 +24,8 @@ from ser.data import (
     Tail20,
     Utterance,
 )
-from ser.data.splits import SIDES, Split
 from ser.errors import UserError
+from ser.protocols.splits import SIDES, Split
 
 PROTOCOLS = [
     LeaveOneSpeakerOut(),

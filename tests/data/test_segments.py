@@ -17,10 +17,10 @@ from ser.data import Augment, PeakNoise, Preprocess, SpeechCorpus, Split
 from ser.data.items import Items, refuse_stray_rows
 from ser.data.loaders import EachOnce, loader
 from ser.errors import UserError
-from ser.metrics import by_utterance
-from ser.recorder import RunRecorder
-from ser.runs import RunFolder
-from ser.task import EmotionClassifier
+from ser.runs.folder import RunFolder
+from ser.runs.recorder import RunRecorder
+from ser.training.metrics import by_utterance
+from ser.training.task import EmotionClassifier
 
 RATE_HZ = 8000
 DIVIDED = Preprocess(duration_s=0.2, segment_hop_s=0.1)

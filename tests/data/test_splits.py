@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from ser.corpora import EmoDB
 from ser.data import LeaveOneSpeakerOut, Split, Utterance
-from ser.data.splits import SIDES, divide_by
 from ser.errors import UserError
+from ser.protocols.splits import SIDES, divide_by
 
 
 def utterances(speakers, session_of=None):

@@ -20,18 +20,20 @@ import pytest
 import soundfile
 import torch
 
-from ser.data import FrontEnd, LogMel, Preprocess, parallel, store
-from ser.data.audio import audio_files, inspect_files
-from ser.data.caches import stored_caches
-from ser.data.shards import Rows, consecutive
-from ser.data.statistics import feature_statistics
-from ser.data.store import FeatureStore, Piece
+from ser import parallel
+from ser.data import FrontEnd, LogMel, Preprocess
 from ser.errors import UserError
+from ser.features import store
+from ser.features.audio import audio_files, inspect_files
+from ser.features.caches import stored_caches
+from ser.features.shards import Rows, consecutive
+from ser.features.statistics import feature_statistics
+from ser.features.store import FeatureStore, Piece
 
 RATE_HZ = 8000
 # A process that forks from a clean one: the test's own has threads, and a new one would import torch for seconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["ser.data.store", "librosa.effects", "pytest"])
+processes.set_forkserver_preload(["ser.features.store", "librosa.effects", "pytest"])
 forks = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="work is shared between forked processes here"
 )
@@ -219,7 +221,7 @@ def test_statistics_are_numpys_over_valid_frames_of_the_rows_asked_for(cache_dir
 
 
 def test_statistics_by_frame_are_numpys_over_the_rows(cache_dir, files, monkeypatch):
-    monkeypatch.setattr("ser.data.statistics.FEATURES_AT_ONCE", 3)
+    monkeypatch.setattr("ser.features.statistics.FEATURES_AT_ONCE", 3)
     features = FeatureStore(cache_dir, front_end(Preprocess(duration_s=0.5, pad_waveform=True)))
     features.add(files)
     chosen = files[2:9]

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from ser.runs import Evaluation, table_as_csv
+from ser.runs.folder import Evaluation, table_as_csv
 
 LABELS = ["anger", "sadness", "happiness", "neutral"]
 GENDERS = {"ann": "female", "bob": "male", "cat": "female", "dan": "male"}
@@ -64,12 +64,15 @@ def run_writer(root: Path) -> Callable[..., Path]:
             "fingerprint": fingerprint or f"of fold {fold}",
             "front_end": {
                 "preprocess": {"top_db": 60.0},
-                "features": {"class_path": "ser.data.features.LogMel", "init_args": {"n_mels": 40}},
+                "features": {"class_path": "ser.features.spectra.LogMel", "init_args": {"n_mels": 40}},
             },
             "left_out": [],
             "found_and_published": {label: [count, None] for label in labels},
             "genders": genders,
-            "protocol": {"class_path": "ser.data.splits.LeaveOneSpeakerOut", "init_args": {"validation_speaker": None}},
+            "protocol": {
+                "class_path": "ser.protocols.splits.LeaveOneSpeakerOut",
+                "init_args": {"validation_speaker": None},
+            },
             "fold": fold,
             "tests": speakers[fold],
             "speaker_disjoint": True,

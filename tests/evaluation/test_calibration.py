@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
 from ser.evaluation.calibration import calibrated, fit_temperature, reliability, selective, tempered
-from ser.runs import Evaluation, StoredRun
+from ser.runs.folder import Evaluation, StoredRun
 
 
 def drawn(count=2000, classes=4, sharpness=1.0, seed=0):

@@ -14,7 +14,7 @@ from ser.errors import UserError
 from ser.evaluation.compare import compare
 from ser.evaluation.scores import uar
 from ser.evaluation.statistics import paired_difference
-from ser.runs import find_runs
+from ser.runs.folder import find_runs
 
 CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 RUNS = Path("runs")
@@ -160,7 +160,7 @@ DIFFERENCES = {
     ),
     "merged": ({"merge": {"excited": "joy"}}, "their merged emotions differ, none / excited: joy"),
     "protocol": (
-        {"protocol": {"class_path": "ser.data.kfold_splits.SpeakerKFold", "init_args": {"k": 5}}},
+        {"protocol": {"class_path": "ser.protocols.kfold.SpeakerKFold", "init_args": {"k": 5}}},
         "their protocols differ, LeaveOneSpeakerOut with validation_speaker: None / SpeakerKFold with k: 5",
     ),
     "files": (

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from ser.cli import main
 from ser.corpora import Synthetic
-from ser.runs import find_runs, read_run
+from ser.runs.folder import find_runs, read_run
 
 CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 SETTINGS = ["--config", CONFIG, "--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]

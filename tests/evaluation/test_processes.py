@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ser.evaluation.processes import Fit, run_side_by_side, share_machine
-from ser.runs import RunFolder
+from ser.runs.folder import RunFolder
 
 
 def call(tmp_path, name, *arguments):

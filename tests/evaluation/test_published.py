@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from ser.evaluation.published import published
 from ser.evaluation.statistics import wilson
-from ser.metrics import macro_f1, recalls, uar, wa
+from ser.report.papers import published
+from ser.training.metrics import macro_f1, recalls, uar, wa
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEMS = [

@@ -19,11 +19,11 @@ from plotly.colors import sample_colorscale
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from ser.cli import main
-from ser.evaluation.report_facts import warnings
-from ser.evaluation.report_mistakes import Players, confident_mistakes
-from ser.evaluation.report_plots import SCALE
 from ser.evaluation.summary import summarise
-from ser.runs import read_run
+from ser.report.facts import warnings
+from ser.report.mistakes import Players, confident_mistakes
+from ser.report.plots import SCALE
+from ser.runs.folder import read_run
 
 RATE_HZ = 8000
 

@@ -1,4 +1,4 @@
-"""Intervals and tests, held against SciPy, statsmodels, ser.metrics and a simulation that knows the truth."""
+"""Intervals and tests, held against SciPy, statsmodels, ser.training.metrics and a simulation that knows the truth."""
 
 import json
 import math
@@ -14,7 +14,6 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from ser import metrics
 from ser.evaluation import scores
 from ser.evaluation.scores import macro_f1, speaker_confusions, uar, wa
 from ser.evaluation.statistics import (
@@ -30,7 +29,8 @@ from ser.evaluation.statistics import (
     sign_test,
     wilson,
 )
-from ser.runs import Evaluation
+from ser.runs.folder import Evaluation
+from ser.training import metrics
 
 COVERAGE = Path(__file__).parents[2] / "benchmarks/interval_coverage.py"
 

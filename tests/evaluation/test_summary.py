@@ -12,11 +12,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from ser.errors import UserError
 from ser.evaluation.summary import summarise
 from ser.evaluation.summary_table import print_summary
-from ser.runs import Evaluation, StoredRun
+from ser.runs.folder import Evaluation, StoredRun
 
 LABELS = ["anger", "joy", "calm"]
 SPEAKERS = ["ann", "bob", "cat", "dan"]
-PROTOCOL = {"class_path": "ser.data.splits.LeaveOneSpeakerOut", "init_args": {"validation_speaker": None}}
+PROTOCOL = {"class_path": "ser.protocols.splits.LeaveOneSpeakerOut", "init_args": {"validation_speaker": None}}
 
 
 def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), settings=None, model=None, **changes):

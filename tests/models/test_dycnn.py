@@ -11,7 +11,7 @@ from ser.data.loaders import Batch
 from ser.errors import UserError
 from ser.models import DyCNN
 from ser.models.dycnn import DynamicConv
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 
 
 @pytest.fixture

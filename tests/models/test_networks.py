@@ -27,7 +27,7 @@ from ser.models import (
     TimeDistributedCNNLSTM,
 )
 from ser.models.layers import valid_frames
-from ser.task import EmotionClassifier
+from ser.training.task import EmotionClassifier
 
 # As small as each network allows: class, arguments, and the features that it must refuse.
 SMALL: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, ...]]] = {

@@ -1,0 +1,222 @@
+"""``ser crossval``: every fold of a protocol, each a fit in a process of its own, and what they say together."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from ser.cli.fit import SerCLI, check_seed, prepared
+from ser.errors import UserError, cannot_create
+from ser.evaluation.crossval import FoldRuns, Job
+from ser.evaluation.processes import Ended
+from ser.evaluation.summary import SCORES, Summary, summarise
+from ser.evaluation.summary_table import print_summary
+from ser.runs.folder import RunFolder, StoredRun, table_as_csv
+from ser.storage import write_atomically
+from ser.training.tracking import WandbLogger
+
+NAMED = 5  # settings in which a run differs
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        args: "crossval" and its options.
+
+    Raises:
+        UserError: Bad input, or every fold failed for it.
+        SystemExit: With code 1 if a fold failed.
+    """
+    with prepared():
+        cli = CrossvalCLI(["fit", *args[1:]])
+        plan = FoldRuns(cli, cli.folds, cli.seeds)
+        with _alone(plan.experiment):
+            failed = _run_missing(plan, cli.jobs)
+            runs = {job: stored for job in plan.jobs if (stored := plan.finished(job)) is not None}
+            if runs:
+                _conclude(plan, list(runs.values()), failed)
+    if failed:
+        print(f"\n{len(failed)} of {len(plan.jobs)} runs failed; the same command tries them again:", file=sys.stderr)
+        for failure in dict.fromkeys(ended.failure for ended in failed.values()):
+            alike = {job: ended for job, ended in failed.items() if ended.failure == failure}
+            print(f"  {'; '.join(map(str, alike))}: {failure}", file=sys.stderr)
+            print(f"    see {next(iter(alike.values())).fit.log}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+class PlanningCLI(SerCLI):
+    """The options of a fit; makes what that would use, and trains nothing: fits in processes of their own do."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the verb whose options are taken."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
+    def before_fit(self) -> None:
+        """Check what only a look at all options can tell."""
+        self._refuse_no_validation()
+
+    def fit(self, **_: Any) -> None:
+        """Do not fit."""
+
+    def after_fit(self) -> None:
+        """Say nothing: no run was made."""
+
+
+class CrossvalCLI(PlanningCLI):
+    """The options of a fit and those of a cross-validation."""
+
+    folds: str
+    seeds: int
+    jobs: int | None
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of a cross-validation."""
+        parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, as in 0,1,2")
+        parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, from --seed_everything on")
+        parser.add_argument(
+            "--jobs",
+            type=int | None,
+            default=None,
+            help="fits at once, which share the cores, or the GPUs; null is one, or one for each GPU",
+        )
+        super().add_arguments_to_parser(parser)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; what is left of the config is a fit's."""
+        fit = self._subcommand_parsers["fit"]
+        fit.prog = "ser crossval"
+        fit.description = "Run every fold of the protocol. Goes on where it was stopped; takes the options of ser fit."
+        super().parse_arguments(parser, args)
+        self.folds, self.seeds, self.jobs = (self._config.pop(name) for name in ("folds", "seeds", "jobs"))
+
+    @property
+    def _config(self) -> Any:
+        return self.config.fit
+
+    def before_fit(self) -> None:
+        """Refuse what a cross-validation decides by itself."""
+        super().before_fit()
+        config = self._config
+        for name, value in {"seeds": self.seeds, "jobs": self.jobs}.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1.")
+        if config.test_checkpoint == "none":
+            raise UserError("test_checkpoint is none, but a cross-validation tests every fold: give best or last.")
+        if config.trainer.fast_dev_run:
+            raise UserError("fast_dev_run leaves no results to summarise; give it to ser fit.")
+        if config.ckpt_path not in (None, "last"):
+            raise UserError("ckpt_path names one checkpoint; every fold starts anew, or where it was stopped.")
+        if isinstance(config.seed_everything, bool):
+            raise UserError(f"seed_everything is {config.seed_everything}; a cross-validation needs a number.")
+        check_seed(config.seed_everything, self.seeds)
+
+
+@contextmanager
+def _alone(experiment: Path) -> Iterator[None]:
+    """Keep other cross-validations away from an experiment."""
+    lock = FileLock(experiment / "logs" / ".lock", timeout=0)  # released by the system when this process ends
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"Another ser crossval is at work in {experiment}; wait for it, or give --run.experiment NAME."
+        ) from error
+    except OSError as error:
+        raise cannot_create(experiment, error, name="--run.experiment") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run_missing(plan: FoldRuns, jobs: int | None) -> dict[Job, Ended]:
+    missing = [job for job in plan.jobs if plan.finished(job) is None]
+    going_on = sum(map(plan.resumable, missing))
+    print(
+        f"{len(plan.jobs)} runs in {plan.experiment}: {len(plan.jobs) - len(missing)} are done, {going_on} go on, "
+        f"{len(missing) - going_on} begin.",
+        flush=True,
+    )
+    for run, changes in plan.foreign.items():
+        print(f"{run.name} is none of them: {'; '.join(map(str, changes[:NAMED]))}", flush=True)
+    if not missing:
+        return {}
+    try:
+        failed = plan.run(missing, jobs)
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on where it stopped.", file=sys.stderr)
+        raise
+    if len(failed) == len(plan.jobs) and all(ended.bad_input for ended in failed.values()):
+        raise UserError("\n".join(dict.fromkeys(str(ended.failure) for ended in failed.values())))
+    return failed
+
+
+def _conclude(plan: FoldRuns, runs: Sequence[StoredRun], failed: dict[Job, Ended]) -> None:
+    """Write, print and log what the runs say together."""
+    summary = summarise(runs)
+    if len(plan.folds) < len(plan.names):
+        only = f"only fold {', '.join(map(str, plan.folds))} of the protocol's {len(plan.names)}"
+        summary = replace(summary, notes=[only, *summary.notes])
+    failures = [{"fold": job.fold, "seed": job.seed, "failure": ended.failure} for job, ended in failed.items()]
+    content = json.dumps({**summary.plain(), "failed": failures}, indent=2, ensure_ascii=False, allow_nan=False)
+    results = plan.experiment / "crossval.json"
+    write_atomically(results, content.encode(errors="surrogateescape"))
+    write_atomically(plan.experiment / "predictions.csv", _predictions(runs))
+    print()
+    print_summary(summary)
+    print(f"All of it: {results}, {plan.experiment / 'predictions.csv'}")
+    for logger in plan.cli.trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            _track(logger, plan, summary)
+
+
+def _predictions(runs: Sequence[StoredRun]) -> bytes:
+    """Join the predictions of all runs, with the fold and the seed of each."""
+    header: list[str] = []
+    rows: list[list[object]] = []
+    for run in runs:
+        header, *own = csv.reader(io.StringIO(run.test.csv().decode(errors="surrogateescape")))
+        rows += [[run.fold, run.seed, *row] for row in own]
+    return table_as_csv(["fold", "seed", *header], rows)
+
+
+def _track(logger: WandbLogger, plan: FoldRuns, summary: Summary) -> None:
+    """Leave a W&B run of its own in the group of the folds."""
+    folder = RunFolder(plan.experiment, "summary")
+    folder.path = plan.experiment / "summary"  # the same one each time
+    folder.path.mkdir(exist_ok=True)
+    plain = summary.plain()
+    facts = {name: plain[name] for name in ("system", "corpus", "protocol", "synthetic", "labels", "notes")}
+    facts |= {"folds": list(plan.folds), "seeds": [seed.number for seed in summary.seeds]}
+    facts["fingerprints"] = [run.fingerprint for run in summary.runs]
+    logger.attach(folder, [summary.corpus, summary.system, summary.protocol], lambda: facts, job_type="summary")
+    logger.log_evaluation("pooled", summary.pooled)
+    values: dict[str, float | None] = {}
+    for name, score in plain["scores"].items():
+        bounds = {f"pooled/{name}_{end}": score["interval"][end] for end in ("low", "high")}
+        spreads = {f"folds/{name}_{spread}": score[spread] for spread in ("mean", "fold_deviation", "seed_deviation")}
+        values |= bounds | spreads
+    for label, recall in plain["recalls"].items():
+        values |= {f"recall/{label}": recall["value"]}
+        values |= {f"recall/{label}_{end}": recall["interval"][end] for end in ("low", "high")}
+    rows = [
+        {"fold": fold.number, "tests": fold.tests, "utterances": fold.utterances, "epochs": fold.epochs}
+        | {name: fold.means[name] for name in SCORES}
+        for fold in summary.folds
+    ]
+    logger.log_summary({name: value for name, value in values.items() if value is not None}, "folds", rows)
+    if where := logger.where():
+        print(where)
+    if logger.offline:
+        print(f"               all folds:        wandb sync {plan.experiment}/*/wandb/offline-run-*")

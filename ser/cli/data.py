@@ -1,0 +1,162 @@
+"""``ser data``: describes what a fit would see, without training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from ser.cli.configs import Configs
+from ser.cli.option_help import answer_help
+from ser.cli.parser import Parser
+from ser.data import SpeechCorpus
+from ser.data.survey import survey, tolerant
+from ser.errors import UserError, user_error_behind
+from ser.terminal.streams import print_json
+from ser.terminal.tables import PlainTable, side_by_side
+
+NAMED = 10  # files of a kind that the terminal shows; --format json gives all
+# Not Any, nor dict[str, Any]: what a class_path in it names would be made.
+Ignored = dict | list | str | float | bool | None  # type: ignore[type-arg]
+# What else a config for fit, or the config.yaml of a run, may hold; it says nothing of the data.
+OTHERS = (
+    "seed_everything",
+    "trainer",
+    "model",
+    "optimizer",
+    "lr_scheduler",
+    "checkpoint",
+    "early_stopping",
+    "run",
+    "test_checkpoint",
+    "ckpt_path",
+    "weights_only",
+)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        args: "data" and its options.
+
+    Raises:
+        UserError: Bad input.
+    """
+    parser = Parser(prog="ser data", description="Describe what a fit with the same --config and --data would see.")
+    parser.add_argument("-c", "--config", action="config", help="the config of a fit, or of a run")
+    parser.add_argument("--format", type=Literal["text", "json"], default="text", help="for people, or for machines")
+    parser.add_argument("--pictures", type=Path | None, default=None, help="save PNG pictures to this folder")
+    parser.add_lightning_class_args(SpeechCorpus, "data", subclass_mode=True, required=True)
+    for name in OTHERS:
+        parser.add_argument(f"--{name}", type=Ignored, default=None, help="of fit; ignored here")
+    answer_help(args)
+    configs = Configs(args[1:])
+    config = parser.parse_args(configs.arguments)
+    try:
+        corpus: SpeechCorpus = parser.instantiate(config).data
+    except Exception as error:
+        raise user_error_behind(error) or error from None
+    if not corpus.labelled:
+        raise UserError(f"ser data describes what is trained on; {corpus.name} has no labels.")
+
+    with configs.naming_corpus():
+        description = survey(corpus)
+    if config.format == "json":
+        print_json(description)
+    else:
+        _print(description)
+    if config.pictures is not None:
+        from ser.data.pictures import save_pictures  # Matplotlib takes a second to import
+
+        saved = save_pictures(tolerant(corpus), config.pictures)
+        if config.format == "text":
+            print(f"Pictures: {', '.join(str(path) for path in saved)}")
+
+
+def _print(description: dict[str, Any]) -> None:
+    console = Console()
+    durations = description["durations_s"]
+    rates = ", ".join(f"{count} at {rate} Hz" for rate, count in description["sample_rates_hz"].items())
+    print(
+        f"{description['corpus']} in {description['root']}: {description['utterances']} utterances, "
+        f"{durations['total'] / 3600:.2f} hours; {durations['min']:.2f} to {durations['max']:.2f} s, median "
+        f"{durations['median']:.2f} s; {rates}. Licence: {description['licence']}."
+    )
+    for note in description["notes"]:
+        print(f"Note: {note}")
+    if description["synthetic"]:
+        print("Synthetic speech, for trying and testing: a score says nothing of real voices.")
+    _print_emotions(console, description)
+    _print_speakers(console, description)
+    for problem in ("damaged", "foreign", "clipped", "duplicates"):
+        _print_files(problem, description[problem])
+    _print_folds(console, description)
+    print(f"Verdict: {description['verdict']}")
+
+
+def _print_emotions(console: Console, description: dict[str, Any]) -> None:
+    table = PlainTable(["emotion"], ["found", "published"])
+    for emotion, (found, published) in description["emotions"].items():
+        style = None if published in (None, found) else "bold yellow"
+        table.add_row(emotion, str(found), "" if published is None else str(published), style=style)
+    console.print(table)
+
+
+def _print_speakers(console: Console, description: dict[str, Any]) -> None:
+    names = max(map(cell_len, description["speakers"]))
+    headers, legend = side_by_side(description["labels"], console.width - names - len(" female  all "))
+    table = PlainTable(["speaker", "gender"], ["all", *headers], narrow=True)
+    for speaker, row in description["speakers"].items():
+        counts = (str(row["emotions"][emotion]) for emotion in description["labels"])
+        table.add_row(speaker, row["gender"] or "", str(row["utterances"]), *counts)
+    console.print(table)
+    if legend:
+        print(legend)
+
+
+def _print_files(problem: str, files: Sequence[Any]) -> None:
+    print(f"{problem}: {len(files) or 'none'}")
+    for item in files[:NAMED]:
+        match item:
+            case {"file": file, "reason": reason}:
+                print(f"  {file}: {reason}")
+            case {"file": file, "samples": samples}:
+                print(f"  {file}: {samples} samples at full scale")
+            case _:
+                print(f"  {' = '.join(item)}")
+    if len(files) > NAMED:
+        print(f"  and {len(files) - NAMED} more; --format json names all")
+
+
+def _print_folds(console: Console, description: dict[str, Any]) -> None:
+    shown, number = description["folds_of_all"]
+    of_all = f"; the first {shown} were looked at" if shown < number else ""
+    print(f"{description['protocol']['class_path'].rpartition('.')[2]}, folds: {number}{of_all}")
+    table = PlainTable(["fold", "tests", "train", "val", "test", "audit"])
+    said: dict[str, int] = {}
+    for fold in description["folds"]:
+        if "problem" in fold:
+            table.add_row(str(fold["fold"]), fold["tests"], "", "", "", fold["problem"])
+            continue
+        sides = (f"{fold[side]['utterances']} of {_who(fold[side]['speakers'])}" for side in ("train", "val", "test"))
+        numbers = [str(said.setdefault(note, len(said) + 1)) for note in fold["notes"]]
+        verdict = ", ".join(f"{len(fold[kind])} {kind}" for kind in ("leaks", "faults") if fold[kind]) or "sound"
+        table.add_row(
+            str(fold["fold"]), fold["tests"], *sides, verdict + (f", note {', '.join(numbers)}" if numbers else "")
+        )
+    console.print(table)
+    for note, number in said.items():
+        print(f"Note {number}: {note}")
+    stopped = [fold for fold in description["folds"] if fold.get("leaks") or fold.get("faults")]
+    for fold in stopped[:NAMED]:
+        for kind in ("leak", "fault"):
+            for problem in fold[f"{kind}s"]:
+                print(f"{kind.capitalize()} in fold {fold['fold']}: {problem}")
+    if len(stopped) > NAMED:
+        print(f"and {len(stopped) - NAMED} folds more; --format json names all")
+
+
+def _who(speakers: Sequence[str]) -> str:
+    return " ".join(speakers) if len(speakers) <= 3 else f"{len(speakers)} speakers"

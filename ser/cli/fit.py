@@ -1,0 +1,415 @@
+"""Lightning's verbs, fit, validate, test and predict, wired for corpora, networks and run folders."""
+
+import errno
+import logging
+import os
+import pkgutil
+import re
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from ser.cli.configs import Configs
+from ser.cli.option_help import answer_help
+from ser.cli.parser import Parser, could_not_construct
+from ser.data import SpeechCorpus
+from ser.errors import JobEnded, UserError, user_error_behind
+from ser.protocols.splits import SIDES
+from ser.runs.folder import RunFolder, RunOptions
+from ser.runs.recorder import RunRecorder, say_device
+from ser.training.checkpoints import (
+    AVERAGED,
+    AtomicCheckpoints,
+    BestAndLast,
+    StopEarly,
+    averaged,
+    defaults_of,
+    history_of,
+    read_checkpoint,
+    refuse_other_settings,
+    source_of,
+)
+from ser.training.ranks import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
+from ser.training.task import EmotionClassifier
+from ser.training.tracking import WandbLogger, finish, silence
+
+SEEDS = 2**32  # NumPy takes as many
+# Warnings of libraries that ask for nothing a user could do, or that ser has dealt with.
+QUIET = (
+    ".*does not have many workers.*",  # batches come from a memory map in microseconds
+    ".*is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*The dirpath has changed from.*",  # a test of a fit's checkpoint leaves a run folder of its own
+    ".*Experiment logs directory .* exists.*",
+    ".*LightningCLI's args parameter is intended to run from within Python.*",
+    "The `srun` command is available on your system but is not used.*",  # on every login node
+)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run one of Lightning's verbs.
+
+    Args:
+        args: The verb and its options.
+
+    Raises:
+        UserError: Bad input.
+        SystemExit: With code 2 for options that do not parse, 0 after ``--help`` and ``--print_config``.
+    """
+    with prepared():
+        SerCLI(args=list(args))
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Quieten the libraries, and turn what a user can mend of their errors into one message.
+
+    Raises:
+        UserError: Bad input.
+    """
+    silence()
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32; on a CPU the setting takes a slow path
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    failed = True
+    try:
+        yield
+        failed = False
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except SIGTERMException as error:
+        raise JobEnded(f"ended by SIGTERM. {RESUME}", code=128 + signal.SIGTERM) from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # of which Lightning makes an exit code of 1
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk is full: {error.filename or 'a file of the run'} could not be written. Free some space, then go "
+            "on with --ckpt_path last, or choose another place with --run.root."
+        ) from error
+    except Exception as error:
+        if wrapped := user_error_behind(error) or lost_peer(error):
+            raise wrapped from None
+        raise
+    finally:
+        finish(failed)
+
+
+class SerCLI(LightningCLI):
+    """LightningCLI whose network, labels and features follow from the corpus.
+
+    Each of these facts is stated once, in the corpus, and linked from there to the model.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.checkpoint: dict[str, Any] | None = None
+        self.source: dict[str, Any] | None = None
+        super().__init__(
+            EmotionClassifier,
+            SpeechCorpus,
+            subclass_mode_data=True,
+            save_config_callback=None,  # RunRecorder keeps the config
+            trainer_class=Trainer,
+            trainer_defaults={
+                "logger": {"class_path": "ser.training.WandbLogger"},
+                "max_epochs": 100,
+                "log_every_n_steps": 1,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,  # RunRecorder says it in a line
+            },
+            seed_everything_default=1,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={"prog": "ser", "usage": "ser"},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add optimiser, checkpoints, early stopping and the run folder, and link the model to the corpus."""
+        parser.add_argument("--run", type=RunOptions, default=RunOptions(), help="where the run is kept")
+        parser.add_argument(
+            "--test_checkpoint",
+            type=Literal["best", "last", "none"],
+            default="best",
+            help="which checkpoint fit tests at its end: the best by the score that is monitored, the last, or none",
+        )
+        parser.add_argument("--optimizer", type=OptimizerCallable, default={"class_path": "torch.optim.Adam"})
+        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
+        parser.link_arguments("optimizer", "model.optimizer")
+        parser.link_arguments("lr_scheduler", "model.lr_scheduler")
+        parser.add_lightning_class_args(BestAndLast, "checkpoint")
+        parser.add_lightning_class_args(StopEarly, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/uar",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+                # After the epoch rather than in its validation: what resumes begins with the next epoch.
+                "checkpoint.save_on_train_epoch_end": True,
+                "early_stopping.monitor": "val/uar",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 15,
+            }
+        )
+        for fact, target in {
+            "labels": "emotions",
+            "num_classes": "net.init_args.num_classes",
+            "feature_shape": "net.init_args.feature_shape",
+        }.items():
+            parser.link_arguments(f"data.{fact}", f"model.{target}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; a checkpoint given to validate, test or predict supplies the defaults of network and front-end."""
+        answer_help(args)
+        self.configs = Configs(args)
+        verb, args = args[0], self.configs.arguments
+        path = self.configs.option("ckpt_path")
+        if path is not None and path not in ("best", "last"):
+            self.checkpoint = read_checkpoint(Path(path), _named(args))
+            self.source = source_of(Path(path), self.checkpoint)
+            if verb != "fit":
+                self._subcommand_parsers[verb].set_defaults(defaults_of(self.checkpoint))
+        elif verb != "fit" and not {"-h", "--help"} & set(args):
+            raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
+        super().parse_arguments(parser, args)
+        check_seed(self.config[verb].seed_everything)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not let the checkpoint override the command line; it supplied defaults in parse_arguments."""
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse what does not fit together before anything is written."""
+        self.model.refuse_unfit(self.trainer, self.datamodule)
+        self.model.system = self._system(self._config)
+        if self.subcommand == "fit":
+            self.model.check_fit(self.trainer)
+        if self.checkpoint is not None:
+            self._check(self.checkpoint)
+
+    def _check(self, checkpoint: dict[str, Any]) -> None:
+        self.model.refuse_other(checkpoint)
+        self.model.check_unheard(history_of(checkpoint), self.datamodule, self.subcommand)
+
+    def before_instantiate_classes(self) -> None:
+        """Keep the config as the user composed it."""
+        self._refuse_unlabelled()
+        config = self._config.clone()
+        if config.ckpt_path == "last":
+            config.ckpt_path = None  # to repeat a run is to train it anew
+        self.config_text: str = self._parser(self.subcommand).dump(config, skip_unset=False, skip_link_targets=True)
+
+    def instantiate_classes(self) -> None:
+        """Make the objects; the corpus is looked at, since the model follows from it."""
+        with self.configs.naming_corpus():
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Wire the run folder to the trainer, its callbacks and its logger."""
+        config = self._config
+        self.run_folder = self._run_folder(config)
+        callbacks = self.config_init[self.subcommand].trainer.callbacks or []
+        peers = Peers()
+        callbacks = [peers, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        if not config.trainer.fast_dev_run:
+            callbacks = [RunRecorder(self.run_folder, self.config_text, self.source), *callbacks]
+        plugins = config.trainer.plugins or []
+        plugins = [AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
+        if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins += slurm()
+        if os.environ.get("WANDB_MODE") == "disabled":
+            kwargs["logger"] = False
+        try:
+            trainer = super().instantiate_trainer(
+                callbacks=callbacks,
+                default_root_dir=str(self.run_folder.experiment),
+                plugins=plugins,
+                **kwargs,
+            )
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            given = {
+                name: config.trainer[name] for name in ("accelerator", "devices", "num_nodes", "strategy", "precision")
+            }
+            raise could_not_construct("Trainer", given, error) from error
+        refuse_other_number_of_processes(trainer)
+        peers.watch(trainer)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                tags = [self.datamodule.name, self._system(config), type(self.datamodule.protocol).__name__]
+                logger.attach(self.run_folder, tags, self._facts)
+        return trainer
+
+    def before_fit(self) -> None:
+        """Resume the newest run if asked to."""
+        config = self.config_init[self.subcommand]
+        if config.ckpt_path == "last":
+            checkpoint = self.run_folder.last_checkpoint
+            if checkpoint is None:
+                rank_zero_only(print)(
+                    f"No run of {self.run_folder.experiment / self.run_folder.name} to resume; starting one."
+                )
+            else:
+                refuse_other_settings(self.config_text, self.run_folder.path / "config.yaml")
+                last = read_checkpoint(checkpoint, _named_in(self.config_text))
+                self._check(last)
+                _refuse_other_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
+            config.ckpt_path = checkpoint
+        self._refuse_no_validation()
+        say_device(self.trainer)
+
+    def before_test(self) -> None:
+        """Say what it runs on, before features are computed."""
+        say_device(self.trainer)
+
+    before_validate = before_predict = before_test
+
+    def after_fit(self) -> None:
+        """Test the chosen checkpoint, and say where everything is."""
+        which = self._config.test_checkpoint
+        if which != "none" and averaged(self.trainer):
+            which = str(self.run_folder.path / "checkpoints" / AVERAGED)
+            rank_zero_only(print)("The averaged weights are tested, which no epoch's checkpoint holds.")
+        if which == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
+            rank_zero_only(print)("No checkpoint was chosen, so none is tested.")
+            which = "none"
+        if which != "none" and not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which, verbose=False)
+        self._say_where()
+
+    def after_test(self) -> None:
+        """Say where everything is."""
+        self._say_where()
+
+    after_validate = after_test
+
+    def _refuse_unlabelled(self) -> None:
+        corpus = pkgutil.resolve_name(self._config.data.class_path)
+        if self.subcommand != "predict" and not corpus.labelled:
+            raise UserError(
+                f"{self.subcommand} needs recordings whose emotions and speakers are known: give --data CORPUS "
+                "--data.root DIR, such as --data EmoDB, or --data Table for a corpus of your own. "
+                f"{corpus.__name__} is for ser predict."
+            )
+
+    def _refuse_no_validation(self) -> None:
+        if self._config.trainer.limit_val_batches == 0 and not self._config.trainer.fast_dev_run:
+            raise UserError("limit_val_batches is 0, but the checkpoint is chosen on validation: give more.")
+
+    @property
+    def _config(self) -> Namespace:
+        """The verb's config."""
+        config: Namespace = self.config[self.subcommand]
+        return config
+
+    def _system(self, config: Namespace) -> str:
+        trained = self.source["system"] if self.source is not None and self.subcommand != "fit" else None
+        system: str = trained or config.run.system or config.model.net.class_path.rsplit(".")[-1].lower()
+        return system
+
+    def _run_folder(self, config: Namespace) -> RunFolder:
+        options = config.run
+        experiment = options.experiment or f"{_as_folder(self._system(config))}-{self._corpus_folder()}"
+        what = f"fold{self.datamodule.fold}-seed{config.seed_everything}"
+        if self.subcommand == "predict":
+            place = self.datamodule.locate().resolve()
+            what = place.stem if place.is_file() else place.name
+        name = options.name or what
+        if self.subcommand != "fit":
+            name = f"{self.subcommand}-{name}"
+        resume = self.subcommand == "fit" and config.ckpt_path == "last"
+        return RunFolder(Path(options.root, experiment), name, resume)
+
+    def _corpus_folder(self) -> str:
+        """Return the corpus's part of an experiment's name: the name that it was given, or its class."""
+        corpus = self.datamodule
+        published = corpus.name == type(corpus).name or not corpus.labelled
+        return type(corpus).__name__.lower() if published else _as_folder(corpus.name)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what to filter runs by: seed, corpus, and on what is measured, with which model."""
+        corpus = self.datamodule
+        facts = {"seed": self._config.seed_everything, "corpus": corpus.name, "labels": corpus.labels}
+        if self.source is not None:
+            facts["model"] = self.source
+        if self.subcommand == "predict":
+            return facts
+        protocol = corpus.protocol_description()
+        local = ("root", "class_path", "found_and_published", "left_out", "genders")
+        sides = {side: {key: protocol[side][key] for key in ("utterances", "speakers")} for side in SIDES}
+        return {**{key: value for key, value in protocol.items() if key not in local}, **sides, **facts}
+
+    def _say_where(self) -> None:
+        if not self.run_folder.reserved:
+            return
+        print(f"Run folder: {self.run_folder.path}")
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger) and (where := logger.where()):
+                print(where)
+
+
+def _refuse_other_utterances(history: Sequence[dict[str, Any]], corpus: SpeechCorpus, run: Path) -> None:
+    """Hold the corpus and its split as they are now against those of the fit that is to go on.
+
+    Raises:
+        UserError: They have changed.
+    """
+    if history and history[-1].get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
+        raise UserError(
+            f"The run in {run} was trained on another split of {corpus.name}: recordings, labels or the split have "
+            "changed since (the fingerprints differ), so it cannot go on. Restore them, or leave --ckpt_path out to "
+            "start another run."
+        )
+
+
+def _as_folder(name: str) -> str:
+    """Return a name that is the name of a folder, whatever it holds."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "unnamed"
+
+
+def _named(args: Sequence[str]) -> set[str]:
+    """Return the class paths that a command names itself, or its configs do."""
+    texts = list(args)
+    for position, argument in enumerate(args):
+        config = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
+        if re.match(r"(--config|-c)(=|$)", argument) and Path(config).is_file():
+            texts.append(Path(config).read_text(errors="replace"))
+    return _named_in("\n".join(texts))
+
+
+def _named_in(text: str) -> set[str]:
+    return set(re.findall(r"[\w.]+\.\w+", text))
+
+
+def check_seed(seed: int | bool, runs: int = 1) -> None:
+    """Refuse a seed that NumPy does not take.
+
+    Args:
+        seed: Of the first run.
+        runs: Of which each has the next seed.
+
+    Raises:
+        UserError: It is negative, or has over 32 bits.
+    """
+    if not 0 <= seed <= SEEDS - runs:
+        last = f", and that of the last run would be {seed + runs - 1}" if runs > 1 else ""
+        raise UserError(f"seed_everything is {seed}{last}; seeds are whole numbers from 0 to {SEEDS - 1}.")

@@ -1,0 +1,170 @@
+"""``ser sweep``: searches settings as a W&B sweep file says, on one machine or on several, without an account."""
+
+import re
+import shlex
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+import yaml
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.trial import TrialState
+from sqlalchemy.engine import URL
+
+from ser.cli.arguments import ArgumentParser
+from ser.cli.crossval import PlanningCLI
+from ser.cli.fit import prepared
+from ser.errors import UserError, cannot_create
+from ser.evaluation.crossval import environments, fold_numbers
+from ser.runs.folder import SYNTHETIC
+from ser.settings.config_yaml import dump
+from ser.storage import write_atomically
+from ser.sweep.fits import Plan
+from ser.sweep.results import TrialTable, percent, sweep_page
+from ser.sweep.space import Sweep, read_sweep
+from ser.sweep.study import open_storage, open_study, reason, storage_url
+from ser.sweep.trials import Trials
+
+# What the sweep says of every trial itself: above all that it computes no test scores.
+OURS = {"test_checkpoint", "run.root", "run.experiment", "run.name", "ckpt_path"}
+FLATTERS = (
+    "Who is validated on in one fold is tested in another, so a cross-validation with these settings is a little too "
+    "good: an unbiased one chooses settings anew for every test speaker."
+)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        args: "sweep" and its options.
+
+    Raises:
+        UserError: Bad input.
+    """
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # to be left to Optuna's loop; ours beats too
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    args = list(args[1:])
+    divide = args.index("--") if "--" in args else len(args)
+    options, of_fits = _parse(args[:divide]), args[divide + 1 :]
+    sweep = read_sweep(options.file)
+    settled = OURS | sweep.space.keys() | sweep.constants.keys() | ({"data.fold"} if options.folds else set())
+    _refuse(settled, of_fits)
+    _refuse(
+        sweep.space.keys() | sweep.constants.keys(), sweep.options
+    )  # options win over the config of the best settings
+
+    shared = ["--trainer.logger", "false", *sweep.options, *of_fits]
+    with prepared():
+        cli = PlanningCLI(["fit", *shared, *sweep.arguments(sweep.any_settings()), "--test_checkpoint", "none"])
+        names = cli.datamodule.protocol.folds(cli.datamodule.table)
+        folds = fold_numbers(options.folds, names) if options.folds else None
+        cli.datamodule.prepare_data()  # once, rather than in one trial while the others wait
+    experiment: Path = options.root / (options.name or f"sweep-{sweep.name}")
+    try:
+        experiment.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_create(experiment, error, place="--root", name="--name") from error
+
+    url = storage_url(options.storage, experiment)
+    storage = open_storage(url)
+    study = open_study(storage, experiment.name, sweep, yaml.safe_load(cli.config_text), folds, options.seed)
+    print(f"Study {study.study_name} in {url.render_as_string()}; run folders in {experiment}", flush=True)
+    trials = Trials(study, storage, sweep, Plan(shared, experiment, folds, environments(cli, options.jobs)))
+    _search(trials, min(options.count, sweep.size or options.count), url)
+
+    notes = [FLATTERS] if folds is not None and len(folds) > 1 else []
+    notes += [SYNTHETIC] if cli.datamodule.synthetic else []
+    _conclude(study, sweep, folds, experiment, notes)
+    best_fit = ["ser", "fit", *_tested(sweep.options), *of_fits, "--config", str(experiment / "best.yaml")]
+    print(f"Best settings: {shlex.join(best_fit)}")
+    print(f"Page: {experiment / 'sweep.html'}")
+    print(f"More: pip install optuna-dashboard && optuna-dashboard {shlex.quote(url.render_as_string())}")
+
+
+def _parse(args: Sequence[str]) -> Namespace:
+    parser = ArgumentParser(
+        "sweep",
+        "Search settings as a W&B sweep file says, by their validation UAR. The same command goes on where one ended "
+        "or was killed, and joins one that runs elsewhere with the same --storage.",
+    )
+    parser.usage = "%(prog)s FILE --count N [options] [-- options of ser fit]"
+    parser.add_argument("file", type=Path, help="the sweep file, such as sweeps/cornn.yaml")
+    parser.add_argument("--count", type=int, required=True, help="trials the study is to have when this ends")
+    parser.add_argument("--jobs", type=int, default=1, help="trials to run at once, which share cores and GPUs")
+    parser.add_argument(
+        "--storage", metavar="URL", help="PostgreSQL or MySQL, for several machines; SQLite if left out"
+    )
+    parser.add_argument("--folds", help="all, or numbers such as 0,1,2: score by their mean; one fold if left out")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all experiments")
+    parser.add_argument("--name", help="of the study and its experiment; sweep-<file> if left out")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the search (default 1): with one job, it repeats the same trials"
+    )
+    options = parser.parse_args(args)
+    if options.count < 1 or options.jobs < 1:
+        raise UserError(f"--count is {options.count} and --jobs {options.jobs}; both must be at least 1.")
+    if options.seed < 0:
+        raise UserError(f"--seed is {options.seed}; it must be 0 or more.")
+    return options
+
+
+def _refuse(settled: set[str], options: Sequence[str]) -> None:
+    """Refuse options of fits that the sweep sets.
+
+    Raises:
+        UserError: There is one.
+    """
+    for option in options:
+        name = re.sub(r"=.*", "", option.removeprefix("--").replace(".init_args", ""))
+        if option.startswith("--") and name in settled:
+            raise UserError(f"--{name} cannot be given to the trials: the sweep sets it. See ser sweep --help.")
+
+
+def _search(trials: Trials, count: int, url: URL) -> None:
+    """Run the trials.
+
+    Raises:
+        UserError: The first trials were refused, or the storage is gone.
+    """
+    try:
+        with TrialTable(trials.study, count) as table:
+            trials.run(count, table.show)
+    except StorageInternalError as error:
+        why = reason(error.__cause__ or error)
+        raise UserError(
+            f"The storage {url.render_as_string()} no longer answers ({why}). What had ended is kept there; the same "
+            "command goes on."
+        ) from error
+    except KeyboardInterrupt:
+        print("The same command goes on; the trials that ran are repeated.")
+        raise
+
+
+def _conclude(
+    study: optuna.Study, sweep: Sweep, folds: Sequence[int] | None, experiment: Path, notes: list[str]
+) -> None:
+    """Say what was best, and write it with the page.
+
+    Raises:
+        UserError: No trial was completed.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        said = [f" The last said: {trial.user_attrs['error']}" for trial in study.trials if "error" in trial.user_attrs]
+        raise UserError(f"No trial of {study.study_name} was completed.{''.join(said[-1:])}")
+    best = study.best_trial
+    over = "" if folds is None else f", mean over folds {', '.join(map(str, folds))}"
+    scored = f"Trial {best.number}: validation UAR {percent(best.values[0])}{over}."
+    settings = dump(sweep.overlay(best.params))
+    write_atomically(experiment / "best.yaml", f"# {scored}\n{settings}".encode())
+    print("\n".join([scored, *notes]))
+    meaning = "The score of a trial is that of the epoch whose checkpoint was chosen. No test score was computed."
+    write_atomically(experiment / "sweep.html", sweep_page(study, [scored, meaning, *notes]))
+
+
+def _tested(options: Sequence[str]) -> list[str]:
+    """Return options without ``--test_checkpoint none``: whoever fits the best settings wants them tested."""
+    return re.sub(r"--test_checkpoint[\0=]none(\0|$)", "", "\0".join(options)).rstrip("\0").split("\0")

@@ -1,0 +1,86 @@
+"""Splits that somebody else has decided: lists of speakers, or a column of the corpus."""
+
+from collections.abc import Sequence
+
+from ser.errors import UserError
+from ser.protocols.splits import SIDES, Protocol, Side, Split, Utterance, speakers_of
+from ser.settings.names import Name, as_names, meant
+
+
+class FixedSpeakers(Protocol):
+    """One split: the speakers that you name.
+
+    Args:
+        val: Speakers to choose the checkpoint on.
+        test: Speakers to test.
+        train: Speakers to train on; null takes all the others. A speaker on no list is on no side.
+
+    Raises:
+        UserError: Neither names a speaker; to train, both must.
+    """
+
+    advice = "Name speakers, as in --data.protocol.val '[anna]' --data.protocol.test '[ben, carla]'."
+
+    def __init__(
+        self, val: list[Name] | None = None, test: list[Name] | None = None, train: list[Name] | None = None
+    ) -> None:
+        if not val and not test:
+            raise UserError(f"FixedSpeakers must be told who is validated on and who is tested. {self.advice}")
+        self.val = as_names(val)
+        self.test = as_names(test)
+        self.train = as_names(train)
+
+    def folds(self, utterances: Sequence[Utterance]) -> list[str]:
+        """Return the speakers that are tested: one fold."""
+        sides = self._sides(utterances)
+        return [" ".join(sides["test"]) or f"nobody; it validates on {' '.join(sides['val'])}"]
+
+    def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
+        """Return the split."""
+        sides = self._sides(utterances)
+        return Split(*(tuple(i for i, u in enumerate(utterances) if u.speaker in sides[side]) for side in SIDES))
+
+    def _sides(self, utterances: Sequence[Utterance]) -> dict[Side, list[str]]:
+        speakers = speakers_of(utterances)
+        train, val, test = self.train or [], self.val or [], self.test or []
+        named = [*train, *val, *test]
+        unknown = [speaker for speaker in named if speaker not in speakers]
+        if unknown:
+            raise UserError(
+                f"FixedSpeakers names {', '.join(unknown)}, not found in the corpus, which has {', '.join(speakers)}."
+                f"{meant(unknown[0], speakers)}"
+            )
+        twice = sorted({speaker for speaker in named if named.count(speaker) > 1})
+        if twice:
+            raise UserError(f"FixedSpeakers names {', '.join(twice)} more than once; a speaker has one side.")
+        if self.train is None:
+            train = [speaker for speaker in speakers if speaker not in named]
+        return {"train": train, "val": val, "test": test}
+
+
+class ColumnSplit(Protocol):
+    """One split: the corpus's own, from the column ``split`` of its table; utterances without an entry are on no side.
+
+    Args:
+        speaker_disjoint: Stop if a speaker is on two sides. Give false for a corpus whose split is meant to share
+            them; every output says so then.
+    """
+
+    advice = "Mark some in the column split: training chooses the checkpoint on val, and looks at test once."
+
+    def __init__(self, speaker_disjoint: bool = True) -> None:
+        self.speaker_disjoint = speaker_disjoint
+
+    def folds(self, utterances: Sequence[Utterance]) -> list[str]:
+        """Return one fold."""
+        present = {utterance.split for utterance in utterances}
+        if not present & set(SIDES):
+            raise UserError(
+                "ColumnSplit takes the split from the corpus, and this one has none: no utterance says train, val or "
+                "test. Give your table a column split (--data Table), or use another protocol."
+            )
+        return ["the corpus's own test"]
+
+    def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
+        """Return the split."""
+        return Split(*(tuple(i for i, u in enumerate(utterances) if u.split == side) for side in SIDES))

@@ -1,0 +1,229 @@
+"""What a network has heard: every fit that led to it, and whether a split can still be scored with it.
+
+A checkpoint carries its history: of every fit the corpus, protocol and fold, the speakers, and compact digests of the
+recordings, for training and validation. It holds no file names. People are recognised by their recordings, whatever
+corpus and name these come under, and by their names within one corpus. A copy that was cut, resampled or encoded anew
+has another content, so only its corpus's name tells whose voice it is.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ser.errors import UserError
+from ser.settings.recipe import describe
+
+if TYPE_CHECKING:
+    from ser.protocols.fold import Fold
+    from ser.protocols.splits import Side
+
+DIGEST_BYTES = 8  # of each recording, sentence and session: two of a million are alike once in thirty million corpora
+HEARD: tuple["Side", ...] = ("train", "val")
+NAMED = 10  # speakers that a message names
+CONTENTS = ("recordings", "other_recordings", "sessions", "sentences")
+OLD = (
+    "The checkpoint is of an older format, which knows its speakers by name only: recordings could not be compared "
+    "with those that it was trained on."
+)
+
+Fit = Mapping[str, Any]  # one fit of a history, as plain data
+
+
+class Identity(NamedTuple):
+    """Which corpus this is.
+
+    Attributes:
+        name: For people.
+        origin: Equal for two corpora in which equal names of speakers mean the same people.
+        kind: Name of its class, "Table" for every table.
+        stated: Whether a user has named it.
+    """
+
+    name: str
+    origin: str
+    kind: str
+    stated: bool = False
+
+
+def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
+    """Return what a checkpoint keeps of a fit, as plain data.
+
+    Args:
+        fold: What is trained on and chosen on.
+        corpus: Whose utterances these are.
+        facts: What else is to be known of it.
+    """
+    utterances = {side: [fold.table[i] for i in fold.split.side(side)] for side in HEARD}
+    speakers = {side: sorted({u.speaker for u in spoken}) for side, spoken in utterances.items()}
+    heard = {side: {fold.digests[i] for i in fold.split.side(side)} for side in HEARD}
+    theirs = {
+        side: {digest for u, digest in zip(fold.table, fold.digests, strict=True) if u.speaker in speakers[side]}
+        for side in HEARD
+    }
+    return {
+        "corpus": corpus.name,
+        "origin": corpus.origin,
+        "kind": corpus.kind,
+        **facts,
+        "protocol": describe(fold.protocol),
+        "fold": fold.number,
+        "speakers": speakers,
+        "recordings": {side: _pack(heard[side]) for side in HEARD},
+        "other_recordings": {side: _pack(theirs[side] - heard[side]) for side in HEARD},  # of the same speakers
+        "sessions": {side: _pack(_hash(u.session) for u in us if u.session) for side, us in utterances.items()},
+        "sentences": {side: _pack(_hash(u.sentence) for u in us if u.sentence) for side, us in utterances.items()},
+    }
+
+
+def in_short(history: Sequence[Fit]) -> list[dict[str, Any]]:
+    """Return a history without its digests, for people."""
+    return [{key: value for key, value in fit.items() if key not in CONTENTS} for fit in history]
+
+
+def extended(history: Sequence[Fit], fit: Fit) -> list[Fit]:
+    """Return a history with one more fit, or as it was where that fit goes on."""
+    return [*history] if history and history[-1].get("fingerprint") == fit["fingerprint"] else [*history, fit]
+
+
+def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Identity, fingerprint: str) -> list[str]:
+    """Compare a split with everything that a network was trained or chosen on.
+
+    Args:
+        history: Of the network.
+        fold: Its ``side`` is to be scored.
+        side: "test" must be of nobody that the network was trained or chosen on, "val" of nobody trained on; where
+            the protocol shares speakers, sentences or sessions, only of other recordings.
+        corpus: Of the fold.
+        fingerprint: Of the fold; what its own fit shares with it is in its audit.
+
+    Returns:
+        What has to be known of the score, a sentence each.
+
+    Raises:
+        UserError: The network has heard something of the split.
+    """
+    protocol, scored = fold.protocol, fold.split.side(side)
+    speakers = {fold.table[i].speaker for i in scored}
+    roles = HEARD if side == "test" and not protocol.test_is_validation else HEARD[:1]
+    notes: dict[str, None] = {}
+    for fit in history:
+        known = _known(fit, "recordings", roles)
+        if known is None:
+            notes[OLD] = None
+        known = known or set()
+        named = {speaker for role in roles for speaker in fit["speakers"][role]}
+        by_name = named if _same_people(fit, corpus) else set()
+        # One shared recording tells who it is, and with it whose all the others are.
+        theirs = known | (_known(fit, "other_recordings", roles) or set())
+        by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in theirs}
+        own = fit.get("fingerprint") == fingerprint
+        heard = speakers & (by_content | by_name)
+        if heard and protocol.speaker_disjoint:
+            raise UserError(_heard(fit, side, heard, heard & by_content, corpus))
+        if heard and not own:
+            notes[f"{len(heard)} of {len(speakers)} {side} speakers are also in the training of {_of(fit)}."] = None
+        if same := [fold.files[i] for i in scored if _short(fold.digests[i]) in known]:
+            raise UserError(
+                f"{len(same)} recordings of {side} were used to train or select this checkpoint ({_of(fit)}), such as "
+                f"{same[0]}. {_way_out(fit)}"
+            )
+        alike = sorted(speakers & named - by_content - by_name)
+        if alike and (_is_own(corpus.kind, corpus.origin) or _is_own(fit.get("kind"), fit.get("origin"))):
+            notes[_strangers(fit, alike)] = None
+        if by_name:
+            notes |= dict.fromkeys(_material(fit, fold, side, own=own))
+    return list(notes)
+
+
+def _material(fit: Fit, fold: "Fold", side: "Side", *, own: bool) -> Iterator[str]:
+    """Yield what a split shares of sessions and sentences with a fit on the same corpus; its own audit says so, too.
+
+    Raises:
+        UserError: The protocol forbids it.
+    """
+    for fact, forbidden in (
+        ("session", fold.protocol.session_disjoint),
+        ("sentence", fold.protocol.sentence_disjoint and side == "test"),
+    ):
+        scored = {getattr(fold.table[i], fact) for i in fold.split.side(side)} - {None}
+        known = _known(fit, f"{fact}s", HEARD if forbidden else HEARD[:1]) or set()
+        shared = [value for value in scored if _short(_hash(value)) in known]
+        if shared and forbidden:
+            raise UserError(
+                f"{len(shared)} of {len(scored)} {fact}s of {side} were used to train or select this checkpoint "
+                f"({_of(fit)}). {_way_out(fit)}"
+            )
+        if shared and not own:
+            yield f"{len(shared)} of {len(scored)} {fact}s of {side} are also in the training of {_of(fit)}."
+
+
+def _heard(fit: Fit, side: "Side", heard: set[str], by_content: set[str], corpus: Identity) -> str:
+    split, used = ("Test", "train or select") if side == "test" else ("Validation", "train")
+    who = f"speakers {_some(sorted(heard))} were" if len(heard) > 1 else f"speaker {_some(sorted(heard))} was"
+    why = ""
+    if by_content and not _same_people(fit, corpus):
+        why = " Some of their recordings are the same, sample for sample, under whatever names."
+    elif not by_content and _is_own(corpus.kind, corpus.origin):
+        why = " They are known by name alone: if they are other people, give this corpus another --data.name."
+    return f"{split} {who} used to {used} this checkpoint ({_of(fit)}).{why} {_way_out(fit)}"
+
+
+def _strangers(fit: Fit, alike: Sequence[str]) -> str:
+    return (
+        f"{len(alike)} speakers are named like speakers of {_of(fit)} ({_some(alike)}), which this checkpoint was "
+        "trained or selected on. No recording is shared, so they count as other people; if they are the same, give "
+        "both corpora one --data.name."
+    )
+
+
+def _way_out(fit: Fit) -> str:
+    return (
+        f"The score would mean nothing. Score it on its own unseen speakers (fold {fit['fold']}: leave --data.fold and "
+        "--data.protocol out), choose others (--data.protocol FixedSpeakers), or train a checkpoint without them."
+    )
+
+
+def _same_people(fit: Fit, corpus: Identity) -> bool:
+    """Tell whether equal names of speakers mean the same people."""
+    if "origin" in fit:
+        return _plain(fit["origin"]) == _plain(corpus.origin)
+    return bool(fit["corpus"] == corpus.kind) and not corpus.stated  # an older checkpoint calls every table alike
+
+
+def _plain(name: str) -> str:
+    """Return a name without what people write differently: EMO-DB, EmoDB."""
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def _is_own(kind: str | None, origin: str | None) -> bool:
+    """Tell whether a corpus is a user's own; published ones are known by their class."""
+    return kind != origin
+
+
+def _known(fit: Fit, content: str, roles: Iterable[str]) -> set[bytes] | None:
+    """Return short digests of what was heard; None where an older checkpoint does not tell."""
+    if content not in fit:
+        return None
+    joined = b"".join(base64.b64decode(fit[content][role]) for role in roles)
+    return {joined[i : i + DIGEST_BYTES] for i in range(0, len(joined), DIGEST_BYTES)}
+
+
+def _pack(digests: Iterable[str]) -> str:
+    return base64.b64encode(b"".join(sorted(set(map(_short, digests))))).decode()
+
+
+def _short(digest: str) -> bytes:
+    return bytes.fromhex(digest[: 2 * DIGEST_BYTES])
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
+
+
+def _of(fit: Fit) -> str:
+    return f"{fit['corpus']}, fold {fit['fold']}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

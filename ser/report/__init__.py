@@ -1,0 +1,1 @@
+"""The report: runs and experiments as one HTML page."""

@@ -1,0 +1,126 @@
+"""The report's look at the paper: its own numbers beside ours, and what stands between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ser.evaluation.summary import Summary
+from ser.report.papers import Result, published
+from ser.report.parts import Plot, TextTable, cells, matrix_plot, percent, sentence, table_of_cells
+from ser.report.plots import Cells, confusion_figure
+
+
+@dataclass(frozen=True)
+class BesideThePaper:
+    """What a paper reports of a system, and what was measured here.
+
+    Attributes:
+        text: Which paper.
+        table: Scores.
+        caveats: How far they can be compared.
+        matrices: Ours, then the paper's.
+    """
+
+    text: list[str]
+    table: TextTable
+    caveats: list[str]
+    matrices: list[Plot]
+
+
+def beside_the_paper(id: str, summary: Summary) -> BesideThePaper | None:
+    """Return the paper's results on this corpus, or on others if there are none; None if nothing is published."""
+    entry = published(summary.system)
+    if entry is None:
+        return None
+    results = entry.on(summary.corpus) or list(entry.results)
+    header = ["", "corpus", "protocol", "UAR", "WA", "utterances"]
+    uar, wa = summary.scores["uar"], summary.scores["wa"]
+    several = len(summary.folds) > 1
+    rows = [
+        [
+            "measured here",
+            summary.corpus,
+            f"{summary.protocol}, {len(summary.folds)} fold{'s' if several else ''}",
+            f"{percent(uar.pooled)} of all" + (f", {percent(uar.mean)} mean of folds" if several else ""),
+            percent(wa.pooled),
+            str(len(set(summary.pooled.files))),
+        ]
+    ]
+    rows += [[_name(result), result.corpus, result.protocol, *_scores(result)] for result in results]
+    theirs = [_theirs(f"{id}-{number}", result) for number, result in enumerate(results)]
+    matrices = [plot for plot in theirs if plot is not None]
+    return BesideThePaper(
+        text=[f"{entry.paper}.", *_recalls(results)],
+        table=TextTable("The paper's numbers, and those measured here", header, rows, words=3),
+        caveats=_caveats(summary, results),
+        matrices=[_ours(f"{id}-ours", summary, results), *matrices] if matrices else [],
+    )
+
+
+def _recalls(results: Sequence[Result]) -> list[str]:
+    """Return the recalls that a paper reports without the matrix."""
+    return [
+        f"Its recalls on {result.corpus}: "
+        + ", ".join(f"{label} {_printed(recall)}" for label, recall in zip(result.labels, result.recalls, strict=True))
+        for result in results
+        if result.recalls
+    ]
+
+
+def _caveats(summary: Summary, results: Sequence[Result]) -> list[str]:
+    found = []
+    if summary.synthetic:
+        found.append("Measured here on synthetic speech: nothing can be compared.")
+    elif elsewhere := sorted({result.corpus for result in results} - {summary.corpus}):
+        found.append(f"The paper measured on {', '.join(elsewhere)}, not on {summary.corpus}: nothing can be compared.")
+    for result in results:
+        if result.labels and set(result.labels) != set(summary.pooled.labels):
+            found.append(f"The paper's emotions on {result.corpus} are {', '.join(result.labels)}.")
+        if result.utterances and result.corpus == summary.corpus:
+            found.append(f"The paper's score is of {result.utterances} utterances or segments: {result.protocol}.")
+    found += [sentence(caveat) for result in results for caveat in result.caveats]
+    return list(dict.fromkeys(found))
+
+
+def _name(result: Result) -> str:
+    return f"the paper, {result.setting}" if result.setting else "the paper"
+
+
+def _scores(result: Result) -> list[str]:
+    uar = _printed(result.uar) + (f" ± {result.deviation:.2f}" if result.deviation is not None else "")
+    return [uar, _printed(result.wa), "–" if result.utterances is None else str(result.utterances)]
+
+
+def _printed(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} %"
+
+
+def _ours(id: str, summary: Summary, results: Sequence[Result]) -> Plot:
+    """Return our matrix, in the paper's order of emotions if they are the same."""
+    ours = summary.pooled
+    wanted = next(result.labels for result in results if result.confusion is not None)
+    if set(wanted) == set(ours.labels):
+        order = [list(ours.labels).index(label) for label in wanted]
+        position = torch.tensor(order).argsort()  # of each of our emotions in the paper's order
+        ours = replace(
+            ours, labels=list(wanted), targets=position[ours.targets], probabilities=ours.probabilities[:, order]
+        )
+    return matrix_plot(id, {"Measured here": ours})
+
+
+def _theirs(id: str, result: Result) -> Plot | None:
+    if result.confusion is None:
+        return None
+    counts = result.counts
+    shown: Cells = (
+        cells(counts.tolist())
+        if counts is not None
+        else [[(share / 100, f"{share:.0f}%") for share in row] for row in result.confusion.tolist()]
+    )
+    return Plot(
+        id=id,
+        description=f"{_name(result).capitalize()}: {result.corpus}, {result.protocol}.",
+        figure=confusion_figure(result.labels, shown),
+        table=table_of_cells(result.labels, shown, id=f"{id}-table"),
+    )

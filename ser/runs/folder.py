@@ -1,0 +1,348 @@
+"""The run folder: what a run leaves behind, written by a callback and read by whatever analyses results.
+
+``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (on what
+the scores were measured), ``history.csv`` (one row per epoch), ``predictions.csv`` (one row per test utterance),
+``validation.csv`` (the same of the validation side, by the checkpoint that was tested) and ``metrics.json``; a run
+that took a checkpoint has ``model.json``: which, and on what that was trained.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.cells import cell_len
+from rich.console import Console
+from torch import Tensor
+
+from ser.errors import UserError, cannot_create
+from ser.settings.names import OptionalName
+from ser.terminal.tables import PlainTable, side_by_side
+from ser.training.metrics import confusion_matrix, macro_f1, recalls, uar, wa
+
+SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
+
+
+@dataclass
+class RunOptions:
+    """Where the run is kept.
+
+    Args:
+        system: Name of the system, set by its config; names the experiment.
+        root: Folder of all experiments.
+        experiment: Folder of runs that belong together; null is <system>-<corpus>.
+        name: Folder of this run; null is fold<fold>-seed<seed>. A number is added to a name that is taken.
+    """
+
+    system: OptionalName = None
+    root: str = "runs"
+    experiment: OptionalName = None
+    name: OptionalName = None
+
+
+class RunFolder:
+    """One run's folder, created when it is first needed.
+
+    Args:
+        experiment: Folder of the experiment.
+        name: Wanted name of the run.
+        resume: Continue the newest run of this name instead of starting another.
+    """
+
+    def __init__(self, experiment: Path, name: str, resume: bool = False) -> None:
+        self.experiment = experiment
+        self.name = name
+        if resume and self.last_checkpoint:
+            self.path = self.last_checkpoint.parent.parent
+
+    @cached_property
+    def last_checkpoint(self) -> Path | None:
+        """The last checkpoint of the newest run of this name, if there is any."""
+        checkpoint = self.newest / "checkpoints" / "last.ckpt" if self.newest else None
+        return checkpoint if checkpoint and checkpoint.exists() else None
+
+    @property
+    def newest(self) -> Path | None:
+        """The newest run of this name, if there is any."""
+        folders = self.experiment.iterdir() if os.path.isdir(self.experiment) else ()  # whose name may be too long
+        runs = [folder for folder in folders if folder.name.startswith(self.name) and self._is_ours(folder)]
+        return max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
+
+    def _is_ours(self, folder: Path) -> bool:
+        """Tell whether a run has this name, and not a longer one that a user gave it; a taken name gets a number."""
+        try:
+            given = (yaml.safe_load((folder / "config.yaml").read_text()).get("run") or {}).get("name")
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            given = None
+        numbered = re.fullmatch(r"(.*?)(-\d+)?", folder.name)
+        return self.name in ([str(given)] if given is not None else [folder.name, numbered and numbered[1]])
+
+    @property
+    def reserved(self) -> bool:
+        """Whether the folder is there already."""
+        return "path" in vars(self)
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder, reserved for this run alone."""
+        try:
+            for number in itertools.count(1):
+                path = self.experiment / (self.name if number == 1 else f"{self.name}-{number}")
+                try:
+                    path.mkdir(parents=True)
+                except FileExistsError:
+                    continue
+                return path
+        except OSError as error:
+            raise cannot_create(self.experiment / self.name, error, name="--run.name or --run.experiment") from error
+        raise AssertionError  # itertools.count does not end
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network said of labelled utterances.
+
+    Attributes:
+        labels: K names, in the order of the columns of ``probabilities``.
+        files: N files, relative to the corpus.
+        speakers: N speakers.
+        targets: (N,) class numbers.
+        probabilities: (N, K).
+    """
+
+    labels: Sequence[str]
+    files: Sequence[str]
+    speakers: Sequence[str]
+    targets: Tensor
+    probabilities: Tensor
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """Counts by true (row) and recognised (column) class, (K, K)."""
+        return confusion_matrix(self.targets, self.probabilities.argmax(dim=1), len(self.labels))
+
+    @cached_property
+    def recalls(self) -> dict[str, float]:
+        """Recall of every class; NaN for a class that does not occur."""
+        return dict(zip(self.labels, recalls(self.confusion.double()).tolist(), strict=True))
+
+    def scores(self) -> dict[str, Any]:
+        """Return UAR, WA, macro-F1, recalls, the confusion matrix and the number of utterances, as plain data."""
+        confusion = self.confusion.double()
+        return {
+            "uar": uar(confusion).item(),
+            "wa": wa(confusion).item(),
+            "macro_f1": macro_f1(confusion).item(),
+            "recalls": {label: None if math.isnan(value) else value for label, value in self.recalls.items()},
+            "confusion": self.confusion.tolist(),
+            "utterances": len(self.targets),
+        }
+
+    def fields(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as plain data that a checkpoint can hold."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_csv(cls, content: str, labels: Sequence[str]) -> "Evaluation":
+        """Read what :meth:`csv` wrote.
+
+        Raises:
+            ValueError, KeyError: The content is something else, or of other labels.
+        """
+        rows = list(csv.DictReader(io.StringIO(content)))
+        probabilities = [[float(row[probability_column(label)]) for label in labels] for row in rows]
+        return cls(
+            labels=list(labels),
+            files=[row["file"] for row in rows],
+            speakers=[row["speaker"] for row in rows],
+            targets=torch.tensor([labels.index(row["target"]) for row in rows]),
+            probabilities=torch.tensor(probabilities, dtype=torch.float64),
+        )
+
+    def csv(self) -> bytes:
+        """Return a row per utterance: file, speaker, target, predicted, and the probability of every class."""
+        predicted = self.probabilities.argmax(dim=1).tolist()
+        columns = zip(
+            self.files, self.speakers, self.targets.tolist(), predicted, self.probabilities.tolist(), strict=True
+        )
+        rows = [[file, speaker, self.labels[t], self.labels[p], *row] for file, speaker, t, p, row in columns]
+        return table_as_csv(["file", "speaker", "target", "predicted", *map(probability_column, self.labels)], rows)
+
+    def print(self, title: str) -> None:
+        """Print scores, recalls and the confusion matrix in the terminal."""
+        console = Console()
+        row_names = max(map(cell_len, self.labels)) + len("recall") + 2
+        headers, legend = side_by_side(self.labels, console.width - row_names)
+        table = PlainTable([""], [*headers, "recall"], title, narrow=True)
+        for label, row in zip(self.labels, self.confusion.tolist(), strict=True):
+            recall = self.recalls[label]
+            table.add_row(label, *map(str, row), "–" if math.isnan(recall) else f"{recall:.1%}")
+        console.print(table)
+        print(f"Rows are the truth, columns what was predicted. {legend}".rstrip())
+        scores = self.scores()
+        print(f"UAR {scores['uar']:.1%}   WA {scores['wa']:.1%}   macro-F1 {scores['macro_f1']:.1%}")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A finished run, read from its folder.
+
+    Attributes:
+        path: The folder.
+        config: Content of ``config.yaml``; empty for a test of somebody's checkpoint.
+        protocol: Content of ``protocol.json``.
+        metrics: Content of ``metrics.json``.
+        test: What the tested checkpoint said of the test side.
+        validation: What it said of the validation side; None where no fit preceded the test.
+        history: A row per epoch, scores and losses by name; None where one was not logged.
+        model: Content of ``model.json``: the checkpoint of a run that trained none, and what it was trained on.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    protocol: dict[str, Any]
+    metrics: dict[str, Any]
+    test: Evaluation
+    validation: Evaluation | None
+    history: list[dict[str, float | None]]
+    model: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether this run trained what it tested, rather than taking a checkpoint."""
+        return not self.model and ("fit" in self.metrics or bool(self.history))
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether what was tested was trained on this fold's training split."""
+        return bool(self.protocol.get("trained_here", self.fitted))
+
+    @property
+    def system(self) -> str:
+        """Name of the system."""
+        named = self.model.get("system") or self.config.get("run", {}).get("system")
+        if not named and self.config:
+            named = self.config["model"]["net"]["class_path"].rpartition(".")[2].lower()
+        return str(named or "?")
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of weights, order and dropout; None where a checkpoint was taken."""
+        return self.config.get("seed_everything") if self.fitted else None
+
+    @property
+    def fold(self) -> int:
+        """Number of the protocol's fold."""
+        return int(self.protocol["fold"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of corpus, labels and split."""
+        return str(self.protocol["fingerprint"])
+
+    @property
+    def genders(self) -> Mapping[str, str | None]:
+        """Gender of every speaker of the corpus, None where it is not known."""
+        known: Mapping[str, str | None] = self.protocol["genders"]
+        return known
+
+
+def read_run(path: Path) -> StoredRun:
+    """Read a finished run.
+
+    Raises:
+        UserError: The folder is no run, or the run was not tested (yet), or its files are damaged.
+    """
+    if not (path / "protocol.json").exists():
+        raise UserError(f"{path} is not a run of ser: it holds no protocol.json. Give a folder that `ser fit` made.")
+    if not (path / "predictions.csv").exists():
+        raise UserError(
+            f"The run {path} is not finished: it holds no predictions.csv. Go on with its fit (--ckpt_path last), or "
+            "test its checkpoint (ser test)."
+        )
+    try:
+        protocol = json.loads((path / "protocol.json").read_text())
+        names = ("config.yaml", "validation.csv", "history.csv", "model.json")
+        config, validation, history, model = (path / name for name in names)
+        return StoredRun(
+            path=path,
+            config=yaml.safe_load(config.read_text()) if config.exists() else {},
+            protocol=protocol,
+            metrics=json.loads((path / "metrics.json").read_text()),
+            test=_read_evaluation(path / "predictions.csv", protocol["labels"]),
+            validation=_read_evaluation(validation, protocol["labels"]) if validation.exists() else None,
+            history=list(_read_history(history)) if history.exists() else [],
+            model=json.loads(model.read_text()) if model.exists() else {},
+        )
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"The run {path} is damaged ({type(error).__name__}: {error}); run it again.") from error
+
+
+def find_runs(path: Path) -> list[StoredRun]:
+    """Read a run, or the finished runs of ``ser fit`` in an experiment's folder, by name.
+
+    Raises:
+        UserError: The folder is neither, or holds no finished run, or one that is damaged.
+    """
+    if not path.is_dir():
+        raise UserError(f"There is no folder {path}; give a run, or an experiment's folder of runs (runs/EXPERIMENT).")
+    left_out = not_read(path)
+    fits = sorted(child for child in path.iterdir() if (child / "history.csv").exists())
+    if (path / "protocol.json").exists() or not (fits or left_out):
+        return [read_run(path)]
+    finished = [fit for fit in fits if (fit / "predictions.csv").exists()]
+    if not finished:
+        named = "; ".join(f"{child} {why}" for child, why in left_out.items())
+        raise UserError(f"None of the {len(left_out)} runs in {path} is finished as a fit: {named}.")
+    return [read_run(fit) for fit in finished]
+
+
+def not_read(path: Path) -> dict[Path, str]:
+    """Return the runs of an experiment's folder that :func:`find_runs` leaves out, and what each of them is."""
+    children = sorted(path.iterdir()) if path.is_dir() and not (path / "protocol.json").exists() else []
+    found = {child: _other_than_finished_fit(child) for child in children}
+    return {child: why for child, why in found.items() if why}
+
+
+def _other_than_finished_fit(path: Path) -> str:
+    """Say what a folder holds; nothing for a finished fit, or for what is no run."""
+    described, predicted, trained, scored = (
+        (path / name).exists() for name in ("protocol.json", "predictions.csv", "history.csv", "metrics.json")
+    )
+    if not described:
+        unlabelled = predicted and not (path / "crossval.json").exists()
+        return "holds predictions of recordings without labels (ser predict)" if unlabelled else ""
+    if trained or not (predicted or scored):
+        return "" if predicted else "is not finished: go on with it (--ckpt_path last), or test its checkpoint"
+    return f"is a {'test' if predicted else 'validation'} of a checkpoint, no fit; name its folder to see it"
+
+
+def _read_evaluation(path: Path, labels: Sequence[str]) -> Evaluation:
+    return Evaluation.from_csv(path.read_text(errors="surrogateescape"), labels)
+
+
+def _read_history(path: Path) -> Iterator[dict[str, float | None]]:
+    for row in csv.DictReader(io.StringIO(path.read_text())):
+        yield {name: float(value) if value else None for name, value in row.items()}
+
+
+def probability_column(label: str) -> str:
+    """Return the name of the column that holds a class's probability in ``predictions.csv``."""
+    return f"p_{label}"
+
+
+def table_as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
+    """Return a table as UTF-8 CSV; numbers keep every digit that tells them apart."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().encode(errors="surrogateescape")  # a file name need not be UTF-8

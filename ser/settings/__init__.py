@@ -1,0 +1,1 @@
+"""Settings as plain data: YAML, names, descriptions of objects, and what a checkpoint may name."""

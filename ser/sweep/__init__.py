@@ -1,0 +1,1 @@
+"""Sweeps: the search space, the study, its trials and their fits."""

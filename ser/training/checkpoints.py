@@ -1,0 +1,248 @@
+"""Checkpoints: written whole, read with care, and held against the run that is to go on from them."""
+
+import hashlib
+import io
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from torch import nn
+
+from ser.errors import UserError
+from ser.protocols.history import in_short
+from ser.runs.settings import LENGTH, differences
+from ser.settings.recipe import public_paths
+from ser.settings.registry import check_classes
+from ser.storage import write_atomically
+
+FORMAT = 2  # of what ser adds to a checkpoint; 1 knew the last fit only, and its speakers by name
+
+AS_TRAINED = ("normalize", "pad_before_norm", "segment_scores")  # settings of the task that recognition must repeat
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a kill or a full disk leaves the old one as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint to a path."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), content.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint: tensors and plain data, whatever ``weights_only`` says."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+AVERAGED = "averaged.ckpt"
+
+
+def averaged(trainer: Trainer) -> bool:
+    """Tell whether the end of training replaces the weights by their average, which no epoch's checkpoint holds."""
+    return any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
+class StopEarly(EarlyStopping):
+    """Lightning's EarlyStopping, with the patience that a resumed fit is given instead of its former one."""
+
+    @property
+    def state_key(self) -> str:
+        """Name of its state in a checkpoint: Lightning's."""
+        return super().state_key.replace(type(self).__name__, EarlyStopping.__name__)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint; with more patience than it was stopped with, training goes on, too."""
+        patience = self.patience
+        super().load_state_dict(state_dict)
+        self.patience = patience
+        if self.wait_count < patience and self.stopping_reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keeps the best epoch by the score that is monitored, and the last.
+
+    Since Lightning 2.6, ModelCheckpoint's own ``last.ckpt`` is the last epoch that was among the best; and a run folder
+    that was moved forgets how good its best epoch was.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch if it is the best so far, and as the last one."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if not self._should_skip_saving_checkpoint(trainer) and self._should_save_on_train_epoch_end(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the averaged weights that StochasticWeightAveraging has put in place when training ended."""
+        if self.dirpath is not None and averaged(trainer):
+            trainer.save_checkpoint(Path(self.dirpath, AVERAGED))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint; what is beside it is found there even if the folder was moved."""
+        folder = Path(self.dirpath or "")
+
+        def here(path: str) -> str:
+            return path and str(folder / Path(path).name)
+
+        if Path(here(state_dict["best_model_path"])).is_file():
+            paths = {name: here(path) for name, path in state_dict.items() if name.endswith("_model_path")}
+            best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
+
+
+def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
+    """Open a checkpoint; its tensors stay on disk until they are used.
+
+    Args:
+        path: The file.
+        named: Class paths that the user's command or config names, which the checkpoint may name, too.
+
+    Raises:
+        UserError: There is no such file, it is no checkpoint of ser, or it names classes that it must not.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint["hyper_parameters"]["emotions"], checkpoint["state_dict"]["feature_mean"], checkpoint["front_end"]
+        settings_of(checkpoint), [fit["speakers"]["train"] for fit in history_of(checkpoint)]
+    except FileNotFoundError as error:
+        raise UserError(f"There is no checkpoint {path}.") from error
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise UserError(
+            f"{path} is not a checkpoint of ser, or is damaged ({type(error).__name__}). "
+            "Give the best.ckpt or last.ckpt of a run folder."
+        ) from error
+    if checkpoint.get("format", 1) > FORMAT:
+        raise UserError(
+            f"{path} has format {checkpoint['format']}, and this version of ser reads up to {FORMAT}: update ser."
+        )
+    check_classes(settings_of(checkpoint), str(path), named)
+    return named_publicly(checkpoint)
+
+
+def named_publicly(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint that names every class by its public path, whenever it was written."""
+    naming = ("hyper_parameters", "front_end", "history", "trained_on")
+    return {key: public_paths(value) if key in naming else value for key, value in checkpoint.items()}
+
+
+def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
+    """Return everything in a checkpoint that may name classes.
+
+    Args:
+        checkpoint: Of whatever source.
+        given: Settings that are replaced by others.
+    """
+    settings = checkpoint.get("hyper_parameters", {})
+    own = ("emotions", "_instantiator", *given)  # names of emotions are data; Lightning has a list of instantiators
+    return {
+        **{name: value for name, value in settings.items() if name not in own},
+        "front_end": checkpoint.get("front_end"),
+        "protocols": [fit.get("protocol") for fit in history_of(checkpoint)],
+    }
+
+
+def history_of(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every fit that led to a checkpoint; one of format 1 knows the last only."""
+    former = checkpoint.get("trained_on")
+    return list(checkpoint.get("history") or ([former] if former else []))
+
+
+def source_of(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run that uses a model says of it: file, hash, system, and what it was trained on."""
+    history = in_short(history_of(checkpoint))
+    named = {"checkpoint": str(path), "sha256": sha256_of(path), "system": system_of(path, checkpoint)}
+    return {**named, "trained_on": history}
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def system_of(path: Path, checkpoint: dict[str, Any]) -> str:
+    """Return the system of a checkpoint: what it says, or its run folder, or else its network's class."""
+    named = checkpoint.get("system")
+    config = path.resolve().parents[1] / "config.yaml"
+    if named is None and config.is_file():
+        try:
+            named = (yaml.safe_load(config.read_text()).get("run") or {}).get("system")
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # somebody else's file
+            named = None
+    return str(named or checkpoint["hyper_parameters"]["net"]["class_path"].rpartition(".")[2].lower())
+
+
+def defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Turn a checkpoint into defaults of the options that build network and front-end."""
+    settings = checkpoint["hyper_parameters"]
+    net = settings["net"]
+    linked = ("num_classes", "feature_shape")  # follow from the data
+    arguments = {name: value for name, value in net["init_args"].items() if name not in linked}
+    history = history_of(checkpoint)
+    fold = {name: history[-1][name] for name in ("protocol", "fold", "merge") if history and name in history[-1]}
+    return {
+        "model.net": {"class_path": net["class_path"], "init_args": arguments},
+        **{f"model.{name}": settings[name] for name in AS_TRAINED if name in settings},
+        "data": {
+            "class_path": "ser.corpora.AudioFolder",
+            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"], **fold},
+        },
+    }
+
+
+def check_front_end(trained: dict[str, Any], given: dict[str, Any]) -> None:
+    """Compare the front-end of data with that which a network was trained with.
+
+    Raises:
+        UserError: They differ, and how.
+    """
+    if differing := differences(given, trained):
+        raise UserError(
+            "The data are computed otherwise than those that the checkpoint was trained on, so its answers would mean "
+            "nothing:\n" + "\n".join(f"  {line}" for line in differing) + "\nGive the data module the checkpoint's own "
+            "preprocess and features; on the command line they are the defaults."
+        )
+
+
+def refuse_other_network(checkpoint: dict[str, Any], emotions: list[str], net: nn.Module) -> None:
+    """Compare a checkpoint with a network and what it recognises.
+
+    Raises:
+        UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
+    """
+    theirs = list(checkpoint.get("hyper_parameters", {}).get("emotions", emotions))
+    if theirs != emotions:
+        raise UserError(
+            f"The checkpoint recognises {', '.join(theirs)}; the data are labelled {', '.join(emotions)}. "
+            f"Give --data.emotions '[{','.join(theirs)}]', or a checkpoint trained on these emotions."
+        )
+    ours = {f"net.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
+    saved = {n: tuple(v.shape) for n, v in checkpoint["state_dict"].items() if n.startswith("net.")}
+    if ours != saved:
+        name = next(name for name in (*ours, *saved) if ours.get(name) != saved.get(name))
+        raise UserError(
+            f"The checkpoint holds another network than this {type(net).__name__}: {name} has shape "
+            f"{saved.get(name, 'none')} there and {ours.get(name, 'none')} here. "
+            "Give the config and the options that it was trained with."
+        )
+
+
+def refuse_other_settings(config: str, kept: Path) -> None:
+    """Compare a config with that of the run to be resumed, in what decides its numbers.
+
+    Raises:
+        UserError: They differ in more than how long is trained.
+    """
+    if kept.exists() and (differing := differences(yaml.safe_load(config), yaml.safe_load(kept.read_text()), LENGTH)):
+        raise UserError(
+            f"The run in {kept.parent} was made with other settings, so it cannot go on with these:\n"
+            + "\n".join(f"  {line}" for line in differing)
+            + "\nGive the settings that it was made with, or leave --ckpt_path out to start another run."
+        )

@@ -1,0 +1,557 @@
+"""The task: any network that recognises emotion, trained and evaluated the same way."""
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple, Protocol, Self, get_args
+
+import torch
+from lightning.fabric.utilities.cloud_io import _load
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+
+from ser.data.feature_augment import SpecAugment, mix_up
+from ser.errors import UserError
+from ser.settings.recipe import describe, public_paths
+from ser.settings.registry import check_classes
+from ser.training.checkpoints import (
+    AS_TRAINED,
+    FORMAT,
+    check_front_end,
+    history_of,
+    named_publicly,
+    refuse_other_network,
+    settings_of,
+)
+from ser.training.metrics import by_utterance, emotion_metrics
+
+Stage = Literal["train", "val", "test"]
+Normalize = Literal["bin", "global", "pixel", "utterance", "sign", "none"]
+SegmentScores = Literal["mean", "max"]
+SCORED: dict[str, tuple[Literal["val", "test"], ...]] = {
+    "fit": ("test", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+}
+# Tensors that a fit takes from its data before the first step. They are part of a checkpoint, but no buffers: whatever
+# averages a network's weights, or swaps them, must leave them alone.
+FITTED = ("feature_mean", "feature_sigma", "emotion_weights")
+SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
+
+
+class Utterances(Protocol):
+    """A batch, as :class:`ser.data.Batch` is one.
+
+    Attributes:
+        features: (B, ..., T), zero behind each segment's end; an utterance that is not divided is one segment.
+        lengths: (B,) valid frames of each.
+        targets: (B,) class numbers.
+        positions: (B,) which utterances these are of; a negative one does not count.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+    positions: Tensor
+
+
+class Recognised(NamedTuple):
+    """What the task says of a batch.
+
+    Attributes:
+        loss: Scalar, for the trainer.
+        probabilities: (U, K) of every utterance, detached.
+        targets: (U,) class numbers.
+        positions: (U,) which utterances these are.
+    """
+
+    loss: Tensor
+    probabilities: Tensor
+    targets: Tensor
+    positions: Tensor
+
+
+class EmotionClassifier(LightningModule):
+    """Standardise, mask, classify; score UAR, WA and macro-F1.
+
+    Args:
+        net: ``net(features, lengths) -> logits``, see ``ser.models``.
+        emotions: Names of the classes, in the order of the logits.
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the schedule from the optimiser; null keeps the learning rate.
+        lr_scheduler_interval: When the schedule takes a step: after every epoch or every step of the optimiser.
+        normalize: To mean 0 and deviation 1: "bin" every feature by its own statistics, "global" all by the same,
+            "pixel" every feature of every frame by its own, for which the waveform must be padded, all of the training
+            side; "utterance" every feature of an utterance by the statistics of its valid frames.
+            "sign" keeps nothing but the sign (-1, 0 or 1), a slip of the program of paper 001; "none" keeps all.
+        pad_before_norm: Leave padding as it becomes under standardisation (-mean/sigma) instead of zero: the quirk
+            of the public ACRNN code.
+        class_weights: "balanced" weights the loss of every training utterance by the inverse of its emotion's share
+            of the training side, to 1 on the average; validation and test are never weighted.
+        spec_augment: Masks bands and stretches of training utterances; null does not.
+        mixup: Lay training utterances over each other, with shares from Beta(mixup, mixup); 0 does not.
+        segment_scores: What becomes of the probabilities of an utterance's segments: their "mean", or the largest of
+            each emotion, divided by the sum of these, "max" (ACRNN's program).
+
+    Attributes:
+        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, one for all, or (..., T)
+            one for each frame.
+        feature_sigma: Their standard deviation, likewise.
+        emotion_weights: (K,) weight of each emotion's utterances in the training loss.
+        front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
+        history: Every fit that led to these weights, as plain data, see :mod:`ser.protocols.history`: what they have
+            heard is neither validated nor tested.
+        notes: What has to be known of the scores of the split that is being evaluated, a sentence each.
+        system: Name of the system, for those who read its checkpoint.
+    """
+
+    feature_mean: Tensor
+    feature_sigma: Tensor
+    emotion_weights: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        emotions: list[str],
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        pad_before_norm: bool = False,
+        normalize: Normalize = "bin",
+        class_weights: Literal["none", "balanced"] = "none",
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        spec_augment: SpecAugment | None = None,
+        mixup: float = 0.0,
+        segment_scores: SegmentScores = "mean",
+    ) -> None:
+        super().__init__()
+        if mixup < 0:
+            raise UserError(f"mixup is {mixup}; it must be positive, or 0 to leave utterances as they are.")
+        for name, value, known in (
+            ("normalize", normalize, get_args(Normalize)),
+            ("segment_scores", segment_scores, get_args(SegmentScores)),
+        ):
+            if value not in known:
+                raise UserError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
+        with warnings.catch_warnings():
+            # Lightning proposes ignore=["net"], with which load_from_checkpoint cannot build the net.
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`")
+            self.save_hyperparameters()
+        self.net = net
+        self.emotions = emotions
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.normalize = normalize
+        self.class_weights = class_weights
+        self.spec_augment = spec_augment
+        self.mixup = mixup
+        self.segment_scores = segment_scores
+        self.front_end: dict[str, Any] | None = None
+        self.history: Sequence[Mapping[str, Any]] = []
+        self.notes: list[str] = []
+        self.system: str | None = None
+        self.pad_before_norm = pad_before_norm
+        self.train_metrics = emotion_metrics(len(emotions), "train/")
+        self.val_metrics = emotion_metrics(len(emotions), "val/")
+        self.test_metrics = emotion_metrics(len(emotions), "test/")
+        self.feature_mean = torch.zeros(())
+        self.feature_sigma = torch.ones(())
+        self.emotion_weights = torch.ones(len(emotions))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move what a fit took from its data with everything else."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name in FITTED:
+            setattr(self, name, fn(getattr(self, name)))
+        return self
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.update({f"{prefix}{name}": getattr(self, name) for name in FITTED})
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        missing, unexpected = args[2:4]
+        for name in FITTED:
+            key = f"{prefix}{name}"
+            if key in state_dict:
+                setattr(self, name, state_dict[key].to(self.device))
+                unexpected[:] = [other for other in unexpected if other != key]
+            else:
+                missing.append(key)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits of a batch.
+
+        Args:
+            features: (B, ..., T), as the front-end computes them.
+            lengths: (B,) valid frames of each.
+
+        Returns:
+            (B, K).
+        """
+        logits: Tensor = self.net(self.standardise(features, lengths), lengths)
+        return logits
+
+    def standardise(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return what the network sees of a batch: (B, ..., T) and (B,) valid frames of each, to (B, ..., T)."""
+        valid = torch.arange(features.shape[-1], device=features.device) < lengths[:, None]  # (B, T)
+        valid = valid.reshape(len(lengths), *[1] * (features.dim() - 2), -1)  # (B, 1, ..., T)
+        features = self._normalized(features, valid)
+        return features if self.pad_before_norm else features * valid
+
+    def _normalized(self, features: Tensor, valid: Tensor) -> Tensor:
+        """Normalise (B, ..., T); ``valid``, which broadcasts with it, says which frames are."""
+        if self.normalize == "none":
+            return features
+        if self.normalize == "sign":
+            return features.sign()
+        mean, sigma = self.feature_mean, self.feature_sigma
+        if self.normalize == "utterance":
+            frames = valid.sum(dim=-1, keepdim=True)
+            mean = (features * valid).sum(dim=-1, keepdim=True) / frames  # (B, ..., 1)
+            sigma = (((features - mean) * valid).square().sum(dim=-1, keepdim=True) / frames).sqrt()
+        return (features - mean) / sigma.clamp_min(SIGMA_FLOOR)
+
+    def training_step(self, batch: Utterances, batch_idx: int) -> Tensor:
+        """Return the loss of a training batch."""
+        return self._step(batch, "train", self.train_metrics).loss
+
+    def validation_step(self, batch: Utterances, batch_idx: int) -> dict[str, Tensor]:
+        """Score a validation batch."""
+        return self._step(batch, "val", self.val_metrics)._asdict()
+
+    def test_step(self, batch: Utterances, batch_idx: int) -> dict[str, Tensor]:
+        """Score a test batch."""
+        return self._step(batch, "test", self.test_metrics)._asdict()
+
+    def predict_step(self, batch: Utterances, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Return the utterances' positions (U,) and the probability of every emotion (U, K)."""
+        probabilities, _, positions = self._recognised(self(batch.features, batch.lengths), batch)
+        return positions, probabilities
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimiser and, if there is one, the schedule."""
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        watched = {"monitor": scheduler.monitor} if hasattr(scheduler, "monitor") else {}
+        schedule = {"scheduler": scheduler, "interval": self.lr_scheduler_interval, **watched}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def refuse_unfit(self, trainer: Trainer, data: Any) -> None:
+        """Compare the network with the data and the trainer that it is to be used with.
+
+        Raises:
+            UserError: It wants what they do not give.
+        """
+        network = type(self.net).__name__
+        if getattr(data, "padding", "fixed") == "batch" and not getattr(self.net, "any_length", True):
+            raise UserError(
+                f"padding is 'batch', but {network} takes clips of one length only, or gives other scores for others: "
+                "give --data.padding fixed."
+            )
+        if str(trainer.precision) in ("16-true", "bf16-true", "64-true"):
+            raise UserError(
+                f"precision is {trainer.precision}, but the statistics of the features are in single precision: give "
+                "--trainer.precision 32-true, 16-mixed or bf16-mixed."
+            )
+        if self.normalize == "pixel" and data is not None and not data.front_end.preprocess.pad_waveform:
+            raise UserError(
+                "normalize is 'pixel', for which every utterance must have all frames: "
+                "give --data.preprocess.pad_waveform true."
+            )
+        if callable(getattr(self.net, "on_step", None)) and trainer.max_epochs == -1 and trainer.max_steps == -1:
+            raise UserError(
+                f"Neither max_epochs nor max_steps is given, but {network} follows the progress of training, which "
+                "needs an end: give --trainer.max_epochs or --trainer.max_steps."
+            )
+
+    def check_unheard(self, history: Sequence[Mapping[str, Any]], data: Any, stage: str) -> None:
+        """Compare the splits that a stage scores with everything that led to these weights.
+
+        Args:
+            history: Of the weights.
+            data: The data module.
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            UserError: They have heard something of it.
+        """
+        self.notes = list(
+            dict.fromkeys(note for split in SCORED.get(stage, ()) for note in data.check_unheard(history, split))
+        )
+
+    def check_fit(self, trainer: Any) -> None:
+        """Try optimiser and schedule, and hold what is monitored against what is logged.
+
+        Raises:
+            UserError: One cannot be made, or the schedule or a callback monitors what is never logged.
+        """
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise UserError(
+                f"{type(self.net).__name__} has no parameters to train: give a network, as in --model.net CoRNN."
+            )
+        made = self.configure_optimizers()
+        schedule = made["lr_scheduler"] if isinstance(made, dict) else {}
+        scheduler, monitor = schedule.get("scheduler"), schedule.get("monitor")
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            if monitor is None:
+                raise UserError(
+                    "torch.optim.lr_scheduler.ReduceLROnPlateau cannot say what it monitors: give "
+                    "--lr_scheduler lightning.pytorch.cli.ReduceLROnPlateau --lr_scheduler.monitor val/uar."
+                )
+            rare = str(monitor).startswith("val/") and trainer.check_val_every_n_epoch != 1
+            if self.lr_scheduler_interval == "step" or rare:
+                raise UserError(
+                    f"ReduceLROnPlateau needs {monitor} for each of its steps, so each must come after a validation: "
+                    "give --model.lr_scheduler_interval epoch and --trainer.check_val_every_n_epoch 1."
+                )
+        self._check_length(scheduler, "epoch", trainer.max_epochs)
+        monitors = [(type(scheduler).__name__, monitor)]
+        monitors += [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
+        logged = ["train/loss", *map(str, self.train_metrics), "val/loss", *map(str, self.val_metrics)]
+        for name, score in monitors:
+            if score is not None and score not in logged:
+                raise UserError(f"{name} monitors {score!r}, which is not logged; choose one of {', '.join(logged)}.")
+
+    def _check_length(self, scheduler: Any, interval: str, steps: int | float | None) -> None:
+        """Hold the length of a schedule against that of the training, both in epochs or in steps of the optimiser."""
+        total = getattr(scheduler, "total_steps", None)
+        if self.lr_scheduler_interval == interval and total is not None and steps not in (None, -1) and steps > total:
+            raise UserError(
+                f"{type(scheduler).__name__} ends after total_steps = {total}, but training takes {steps} "
+                f"{interval}s: give --lr_scheduler.total_steps {steps}, or another --model.lr_scheduler_interval."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Check that data and network fit together; for a fit take front-end and statistics from the data.
+
+        Raises:
+            UserError: They do not, or the network has heard what it is to be scored on.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        self.refuse_unfit(self.trainer, data)
+        if stage == "fit":
+            self.check_fit(self.trainer)
+        if data is None:
+            return
+        if self.trainer.ckpt_path is None:  # otherwise other weights, with a history of their own, are about to come
+            self._check_trained(data, stage)
+        if stage == "fit":
+            self._take_from(data)
+
+    def _check_trained(self, data: Any, stage: str) -> None:
+        if self.front_end is not None:
+            check_front_end(self.front_end, data.front_end.description())
+        self.check_unheard(self.history, data, stage)
+        if stage == "fit":
+            self.history = data.extended_history(self.history)
+
+    def _take_from(self, data: Any) -> None:
+        self.front_end = data.front_end.description()
+        self.history = self.history or data.extended_history([])
+        if self.normalize in ("bin", "global", "pixel"):
+            mean, sigma = data.statistics(by_frame=self.normalize == "pixel")
+            if self.normalize == "global":  # every feature has as many frames as any other
+                mean, sigma = mean.mean(), (sigma.square() + (mean - mean.mean()).square()).mean().sqrt()
+            self.feature_mean, self.feature_sigma = mean.to(self.device), sigma.to(self.device)
+        if self.class_weights == "balanced":
+            emotions = [data.table[i].emotion for i in data.split.train]
+            counts = torch.tensor([emotions.count(emotion) for emotion in self.emotions])
+            weights = len(emotions) / (counts.clamp_min(1) * (counts > 0).sum())
+            self.emotion_weights = weights.to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Train no further where early stopping has ended the fit that is resumed."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+                self.trainer.should_stop = True
+
+    def on_validation_start(self) -> None:
+        """See :meth:`on_test_start`."""
+        if not self.trainer.sanity_checking:
+            self._check_loaders(self.trainer.val_dataloaders, "validate")
+
+    def on_test_start(self) -> None:
+        """Check what comes without a data module, too: loaders know whose they are.
+
+        Raises:
+            UserError: The network has heard what it is to be scored on.
+        """
+        self._check_loaders(self.trainer.test_dataloaders, "test")
+
+    def on_train_start(self) -> None:
+        """Refuse loaders of a data module without the data module, and a schedule that ends before the training does.
+
+        Raises:
+            UserError: There would be no statistics, and nobody would know what the network has heard; or the schedule
+                is too short: how many steps training takes is known only now.
+        """
+        self._check_length(self.lr_schedulers(), "step", self.trainer.estimated_stepping_batches)
+        if self._without_module(self.trainer.train_dataloader):
+            raise UserError("Give the data module itself instead of its loaders: trainer.fit(task, data).")
+
+    def _check_loaders(self, loaders: Any, stage: str) -> None:
+        for data in self._without_module(loaders):
+            self._check_trained(data, stage)
+
+    def _without_module(self, loaders: Any) -> list[Any]:
+        if getattr(self.trainer, "datamodule", None) is not None:
+            return []
+        loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+        return [loader.source for loader in loaders if hasattr(loader, "source")]
+
+    def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
+        """Seed dropout, and let the network follow the progress of training.
+
+        The seed is the run's and the epoch's, so that a resumed fit equals an uninterrupted one. It is not set when
+        the epoch starts: whether the loader draws a random number after that depends on a resumption.
+        """
+        on_step = getattr(self.net, "on_step", None)
+        if callable(on_step):  # the temperature of a dynamic convolution, say
+            on_step(self.global_step, int(self.trainer.estimated_stepping_batches))
+        seed = os.environ.get("PL_GLOBAL_SEED")  # what Lightning's seed_everything was called with
+        if batch_idx == 0 and seed is not None:
+            torch.manual_seed(hash((int(seed), self.current_epoch, self.global_rank)) % 2**63)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the front-end, and describe network and optimiser as plain data however this task was made.
+
+        The command line's checkpoints do the latter already; this gives those made in Python the same form.
+        """
+        checkpoint |= {"format": FORMAT, "system": self.system, "front_end": self.front_end, "history": self.history}
+        for kept in ("state_dict", "current_model_state"):  # the latter is of weights that are averaged
+            if kept in checkpoint:
+                checkpoint[kept] |= {name: getattr(self, name) for name in FITTED}
+        if "_instantiator" not in checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}):
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
+                **describe(self)["init_args"],
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take front-end and statistics from the checkpoint.
+
+        Raises:
+            UserError: It is a checkpoint of another network or of other emotions.
+        """
+        self.refuse_other(checkpoint)
+        self.front_end = public_paths(checkpoint.get("front_end"))
+        self.history = public_paths(history_of(checkpoint))
+        self.system = self.system or checkpoint.get("system")
+        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for name in AS_TRAINED:
+            setattr(self, name, settings.get(name, getattr(self, name)))
+        data = getattr(self._trainer, "datamodule", None)
+        if self._trainer is not None and data is not None:
+            self._check_trained(data, TrainerFn(self._trainer.state.fn).value)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a task from a checkpoint, which may name classes of ``ser`` and PyTorch only.
+
+        Args:
+            checkpoint_path: The checkpoint.
+            map_location: See Lightning's ``load_from_checkpoint``; likewise the next two.
+            hparams_file: YAML of settings to use instead of the checkpoint's.
+            strict: Whether all weights must match.
+            weights_only: Whatever it is, nothing but tensors and plain data is read.
+            kwargs: Constructor arguments to use instead of the checkpoint's, such as a network of a class of yours.
+
+        Raises:
+            UserError: It names other classes.
+        """
+        checkpoint = _load(checkpoint_path, map_location="cpu", weights_only=True)
+        check_classes(settings_of(checkpoint, given=kwargs), str(checkpoint_path))
+        content = io.BytesIO()
+        torch.save(named_publicly(checkpoint), content)
+        content.seek(0)
+        loaded: Self = super().load_from_checkpoint(
+            content, map_location, hparams_file, strict, weights_only=True, **kwargs
+        )
+        return loaded
+
+    def refuse_other(self, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with this task.
+
+        Raises:
+            UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
+        """
+        refuse_other_network(checkpoint, self.emotions, self.net)
+
+    def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
+        if stage == "train":
+            logits, loss = self._train(batch)
+            probabilities, targets, positions = logits.detach().softmax(dim=-1), batch.targets, batch.positions
+        else:
+            logits = self(batch.features, batch.lengths).float()  # (B, K)
+            probabilities, targets, positions = self._recognised(logits, batch)
+            losses = F.cross_entropy(logits, batch.targets, reduction="none")[:, None]  # (B, 1)
+            losses, _, owners = by_utterance(losses, batch.targets, batch.positions)  # (U, 1)
+            loss = losses[owners >= 0].sum() / max(len(targets), 1)
+        metrics.update(probabilities, targets)
+        scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
+        for name, score in scores.items():
+            # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
+            self.log(
+                name,
+                score,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(targets),
+                prog_bar=name.endswith(("loss", "uar")),
+                sync_dist=True,
+            )
+        return Recognised(loss, probabilities, targets, positions)
+
+    def _recognised(self, logits: Tensor, batch: Utterances) -> tuple[Tensor, Tensor, Tensor]:
+        """Score utterances, each of which counts once, however many segments it has.
+
+        Args:
+            logits: (B, K).
+            batch: What they are of.
+
+        Returns:
+            Probabilities (U, K), targets and positions (U,), without what fills a batch up.
+        """
+        segments = logits.float().softmax(dim=-1)
+        probabilities, targets, positions = by_utterance(segments, batch.targets, batch.positions, self.segment_scores)
+        if self.segment_scores == "max":
+            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        counted = positions >= 0
+        return probabilities[counted], targets[counted], positions[counted]
+
+    def _train(self, batch: Utterances) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) of a batch that is augmented, and the weighted loss."""
+        features, lengths = self.standardise(batch.features, batch.lengths), batch.lengths
+        if self.spec_augment is not None:
+            features = self.spec_augment(features)
+        if not self.mixup:
+            logits = self.net(features, lengths).float()
+            return logits, self._weighted_loss(logits, batch.targets)
+        mixed = mix_up(features, lengths, self.mixup)
+        logits = self.net(mixed.features, mixed.lengths).float()
+        own, others = (self._weighted_loss(logits, targets) for targets in (batch.targets, batch.targets[mixed.others]))
+        return logits, mixed.share * own + (1 - mixed.share) * others
+
+    def _weighted_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits, targets, reduction="none")  # (B,)
+        return (losses * self.emotion_weights[targets]).mean()
