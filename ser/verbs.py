@@ -36,7 +36,7 @@ from ser.checkpoints import (
 from ser.configs import Configs
 from ser.data import SpeechCorpus
 from ser.data.splits import SIDES
-from ser.errors import JobEnded, UserError, user_error_behind
+from ser.errors import JobEnded, UserError, cannot_create, user_error_behind
 from ser.job import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
 from ser.option_help import answer_help
 from ser.parser import Parser, could_not_construct
@@ -100,6 +100,8 @@ def prepared() -> Iterator[None]:
             raise KeyboardInterrupt from error  # of which Lightning makes an exit code of 1
         raise
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and error.filename is not None:
+            raise cannot_create(Path(error.filename), error, name="--run.name or --run.experiment") from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
