@@ -145,6 +145,11 @@ def test_a_mistake_gets_one_message_and_no_run(refused, options, message):
     assert message in refused(*FIT, *QUIET, *options)
 
 
+def test_a_cross_validation_of_a_long_name(refused):
+    said = refused("crossval", *FIT[1:], *QUIET, "--run.experiment", "n" * 300)
+    assert "nnnn… has 300 bytes, a name may have 255: give a shorter --run." in said
+
+
 @pytest.mark.skipif(find_spec("tensorboard") or find_spec("tensorboardX"), reason="TensorBoard is installed")
 def test_a_package_that_a_logger_lacks_is_named(refused):
     said = refused(*FIT, "--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "x")

@@ -25,7 +25,7 @@ from ser.cli.configs import Configs
 from ser.cli.option_help import answer_help
 from ser.cli.parser import Parser, could_not_construct
 from ser.data import SpeechCorpus
-from ser.errors import JobEnded, UserError, user_error_behind
+from ser.errors import JobEnded, UserError, cannot_create, user_error_behind
 from ser.protocols.splits import SIDES
 from ser.runs.folder import RunFolder, RunOptions
 from ser.runs.recorder import RunRecorder, say_device
@@ -100,6 +100,8 @@ def prepared() -> Iterator[None]:
             raise KeyboardInterrupt from error  # of which Lightning makes an exit code of 1
         raise
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and error.filename is not None:
+            raise cannot_create(Path(error.filename), error, name="--run.name or --run.experiment") from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(

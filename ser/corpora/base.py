@@ -155,8 +155,7 @@ class SpeechCorpus(Batches):
             how = "--data.root DIR, or --data.download true" if self.archive is not None else "--data.root DIR"
             raise UserError(f"{self.name} needs the folder of its recordings: give {how} ({self.homepage}).")
         if not self.root.exists():
-            wanted = f"--data.root must be the folder of {self.name} ({self.layout})"
-            raise WrongRoot(f"{self.root} does not exist; {wanted}.")
+            raise WrongRoot(f"{self.root} does not exist; {self._wanted}")
         return self.root
 
     # -- what is there --
@@ -213,7 +212,11 @@ class SpeechCorpus(Batches):
     def _listing(self) -> Listing:
         root = self.locate()
         choice = EmotionChoice(self.name, self.published, self.emotions, self.merge or {}, self.labelled)
-        return list_recordings(root, self.utterances(root), choice, self.layout)
+        return list_recordings(root, self.utterances(root), choice, self._wanted)
+
+    @property
+    def _wanted(self) -> str:
+        return f"--data.root must be the folder of {type(self).name}: {self.layout}."
 
     @cached_property
     def _checked(self) -> Checked:

@@ -141,14 +141,14 @@ class Listing(NamedTuple):
         return "\n".join([*lines, *([f"  and {len(bad) - most} more"] if len(bad) > most else [])])
 
 
-def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: EmotionChoice, layout: str) -> Listing:
+def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: EmotionChoice, wanted: str) -> Listing:
     """Divide what a parser yields into utterances of the chosen emotions, and files that it could not use.
 
     Args:
         root: Folder of the corpus.
         items: What the parser yields.
         choice: Which emotions are used.
-        layout: How the files are named, for a message.
+        wanted: What the folder must be, for a message.
 
     Raises:
         UserError: There is no utterance, or an emotion that is asked for is not there.
@@ -160,9 +160,9 @@ def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: Em
     if not found:
         seen = f"{root} holds no audio files. "
         if bad:
-            seen = f"None of {len(bad)} recordings in {root} can be used as {choice.corpus}'s:\n"
+            seen = f"None of {len(bad)} recordings in {root} can be used:\n"
             seen += f"{listing.name(bad, MOST_SHOWN)}\n"
-        raise WrongRoot(f"{seen}--data.root must be the folder of {choice.corpus}: {layout}.")
+        raise WrongRoot(f"{seen}{wanted}")
     found = choice.rename(found)
     labels = choice.labels({utterance.emotion for utterance in found})
     used = [utterance for utterance in found if utterance.emotion in labels or not choice.labelled]

@@ -72,7 +72,7 @@ def test_the_default_cache_folder_is_the_users(tiny, monkeypatch, tmp_path):
 
 
 def test_a_root_that_does_not_exist_is_refused(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere does not exist; --data.root must be the folder of Tiny \(files like"):
+    with pytest.raises(UserError, match=r"nowhere does not exist; --data.root must be the folder of Tiny: files like"):
         tiny(tmp_path / "nowhere").labels  # noqa: B018
 
 
@@ -94,7 +94,7 @@ def test_a_root_with_another_corpus_is_refused(tiny, tmp_path):
     (tmp_path / "other").mkdir()
     for name in ("03a01Fa.wav", "03a01Wa.wav"):
         (tmp_path / "other" / name).touch()
-    reason = r"None of 2 recordings in .* can be used as Tiny's:\n  03a01Fa.wav: not named like anna_anger_s1.wav\n"
+    reason = r"None of 2 recordings in .* can be used:\n  03a01Fa.wav: not named like anna_anger_s1.wav\n"
     with pytest.raises(UserError, match=reason):
         tiny(tmp_path / "other").labels  # noqa: B018
 
