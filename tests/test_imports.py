@@ -12,26 +12,20 @@ import ser
 PACKAGE = Path(ser.__file__).parent
 FILES = {".".join(("ser", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in PACKAGE.rglob("*.py")}
 
-ALLOWED = {  # package -> what of ser its modules may import, besides themselves
-    "ser.models": {"ser.errors"},
-    "ser.data": {"ser.settings.config_yaml", "ser.errors", "ser.settings.names", "ser.settings.recipe", "ser.storage"},
-    "ser.corpora": {"ser.errors", "ser.data", "ser.settings.names", "ser.settings.recipe"},
-    "ser.settings.config_yaml": set(),
-    "ser.settings.names": set(),
-    "ser.training.metrics": set(),
-    "ser.settings.recipe": set(),
-    "ser.storage": set(),
-    "ser.errors": set(),
-    "ser.cli.memory": set(),
-    "ser.terminal.streams": set(),
-    "ser.terminal.tables": set(),
-    "ser.cli": {"ser.errors", "ser.cli.memory", "ser.terminal.streams"},  # the rest when a verb is called
-}
-FORBIDDEN = {
-    "ser.models": {"lightning", "pytorch_lightning"},
-    "ser.runs.folder": {"ser.data", "ser.corpora", "ser.models", "ser.training.task"},
-    "ser.evaluation": {"ser.data", "ser.corpora", "ser.models", "ser.training.task"},
-    "ser.training.task": {"ser.data", "ser.corpora", "ser.models"},
+PACKAGES = {module.split(".")[1] for module in FILES if module.count(".") > 1} - {"__init__"}
+ABOVE = {  # package -> packages that it must not reach, by whatever way; nothing but the command line reaches that
+    "models": PACKAGES - {"models"},
+    "settings": PACKAGES - {"settings"},
+    "terminal": PACKAGES - {"terminal"},
+    "protocols": PACKAGES - {"protocols", "settings"},
+    "features": PACKAGES - {"features", "settings"},
+    "data": PACKAGES - {"data", "features", "protocols", "settings"},
+    "corpora": PACKAGES - {"corpora", "data", "features", "protocols", "settings"},
+    "training": {"cli", "corpora", "models", "evaluation", "report", "sweep"},
+    "runs": {"cli", "corpora", "models", "data", "evaluation", "report", "sweep"},
+    "evaluation": {"cli", "corpora", "models", "data", "features", "report", "sweep"},
+    "report": {"cli", "corpora", "models", "data", "features", "sweep"},
+    "sweep": {"cli", "corpora", "models", "data", "features", "report"},
 }
 
 
@@ -59,24 +53,41 @@ def test_imports_are_found_however_they_are_written():
     assert imported(source, "ser.models.net", everywhere=False) == imported(source, "ser.models.net") - {"late"}
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_packages_import_only_what_the_design_allows(package):
-    members = {module: path for module, path in FILES.items() if within(module, package)}
-    assert members
-    for module, path in members.items():
-        names = imported(path.read_text(), module, everywhere=package != "ser.cli")
-        ours = {name for name in names if within(name, "ser")} - {"ser.__version__"}
-        wrong = {name for name in ours if not any(within(name, p) for p in {package, *ALLOWED[package]})}
-        assert not wrong, f"{module} imports {', '.join(sorted(wrong))}"
+def reached(module):
+    """Return the modules of ser that a module imports when it is imported, directly or by others; and by which way."""
+    ways, waiting = {}, [(module, [module])]
+    while waiting:
+        name, way = waiting.pop()
+        for found in imported(FILES[name].read_text(), name, everywhere=False) if name in FILES else ():
+            inner = next((other for other in (found, found.rpartition(".")[0]) if other in FILES), None)
+            if inner is not None and inner not in ways:
+                ways[inner] = [*way, inner]
+                waiting.append((inner, ways[inner]))
+    return ways
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_packages_do_not_import_what_the_design_forbids(package):
-    for module, path in FILES.items():
-        if within(module, package):
-            names = imported(path.read_text(), module)
-            wrong = {name for name in names if any(within(name, p) for p in FORBIDDEN[package])}
-            assert not wrong, f"{module} imports {', '.join(sorted(wrong))}"
+@pytest.mark.parametrize("package", ABOVE)
+def test_packages_do_not_reach_what_lies_above_them(package):
+    for module in (name for name in FILES if within(name, f"ser.{package}")):
+        for inner, way in reached(module).items():
+            assert inner.split(".")[1] not in ABOVE[package], " imports ".join(way)
+
+
+def test_no_loose_module_reaches_a_package_but_settings():
+    for module in (name for name in FILES if name.count(".") == 1 and name not in ("ser.__init__", "ser.__main__")):
+        packages = {inner.split(".")[1] for inner in reached(module)} & PACKAGES
+        assert packages <= {"settings"}, (module, packages)
+
+
+@pytest.mark.parametrize("banned", ["torch", "lightning"])
+def test_models_and_protocols_know_no_lightning_and_settings_no_torch(banned):
+    for package in {"torch": ("settings", "terminal", "protocols"), "lightning": ("models", "features", "protocols")}[
+        banned
+    ]:
+        for module in (name for name in FILES if within(name, f"ser.{package}")):
+            for inner in {module, *reached(module)}:
+                wrong = [n for n in imported(FILES[inner].read_text(), inner, everywhere=False) if within(n, banned)]
+                assert not wrong, f"{module} reaches {inner}, which imports {wrong}"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fitt"]])

@@ -22,7 +22,7 @@ from ser.corpora import Synthetic
 from ser.errors import UserError
 from ser.runs.folder import read_run
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CONFIG = str(REPOSITORY / "configs/cornn.yaml")
 SMALL = ["--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]
 

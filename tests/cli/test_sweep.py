@@ -22,7 +22,7 @@ from ser.cli import main
 from ser.corpora import Synthetic
 from ser.data import LogMel, Preprocess
 
-CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 SWEEP = {
     "command": ["ser", "fit", "--config", CONFIG, "--model.net.ffn_factor", 1, "--test_checkpoint", "none", "${args}"],
     "method": "bayes",

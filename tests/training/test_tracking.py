@@ -17,7 +17,7 @@ from ser.runs.folder import Evaluation, RunFolder
 from ser.training import tracking
 from ser.training.tracking import HEARD, WandbLogger, finish, heat_map, silence
 
-CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 
 
 @pytest.fixture(scope="module")

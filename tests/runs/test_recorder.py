@@ -8,7 +8,7 @@ import pytest
 
 from ser.cli import main
 
-CONFIG = Path(__file__).parents[1] / "configs/cornn.yaml"
+CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 OPTIONS = ["--config", str(CONFIG), "--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]
 OPTIONS += ["--trainer.accelerator", "cpu", "--trainer.logger", "false"]
 

@@ -16,7 +16,7 @@ from ser.corpora import Synthetic
 from ser.data import LogMel
 from ser.training.task import EmotionClassifier
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 DECAY, EPOCHS, STOCHASTIC_FROM = 0.5, 4, 1
 
 

@@ -21,7 +21,7 @@ from ser.cli import main
 from ser.errors import JobEnded, UserError
 from ser.training.ranks import lost_peer, refuse_other_number_of_processes, slurm, take_over
 
-CONFIG = Path(__file__).parents[1] / "configs/cornn.yaml"
+CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 # Without batch statistics, dropout and the conformer an epoch takes a fraction of a second.
 SMALL = ["--model.net.lstm_hidden", "4", "--model.net.use_conformer", "false", "--model.net.dropout", "0"]
 OPTIONS = ["--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]

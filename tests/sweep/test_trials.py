@@ -406,7 +406,7 @@ def test_a_hopeless_trial_is_pruned_even_if_it_has_ended(start, monkeypatch):
 
 def test_the_seed_of_a_sweep_repeats_its_trials(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ser"])
-    config = Path(__file__).parents[1] / "configs/cornn.yaml"
+    config = Path(__file__).parents[2] / "configs/cornn.yaml"
     content = {
         "command": ["ser", "fit", "--config", str(config), "${args}"],
         "method": "bayes",

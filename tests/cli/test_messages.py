@@ -17,7 +17,7 @@ from ser.errors import UserError
 from ser.models import CoRNN
 from ser.training.task import EmotionClassifier
 
-CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 FIT = ["fit", "--config", CONFIG, "--model.net.lstm_hidden", "8", "--trainer.max_epochs", "1"]
 QUIET = ["--trainer.logger", "false", "--trainer.accelerator", "cpu"]
 TWO_EPOCHS = ["--trainer.max_epochs", "2"]

@@ -14,7 +14,7 @@ from ser.corpora import Synthetic
 from ser.data.survey import clipped_samples
 
 RATE_HZ = 16_000
-CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 
 
 @pytest.fixture

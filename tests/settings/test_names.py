@@ -16,7 +16,7 @@ from ser.evaluation.crossval import PlanningCLI
 from ser.settings.names import as_name, look_alikes, meant
 from ser.sweep.space import read_sweep
 
-CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 ODD = ["yes", "no", "null", "true", "1e3", "2024-01-01", "01", "1"]
 SPEAKERS = ["0008", "0010", "1e3", "null"]
 

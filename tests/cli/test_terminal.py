@@ -22,7 +22,7 @@ from ser.runs.recorder import RunRecorder, say_device
 from ser.terminal.tables import PlainTable, side_by_side
 from ser.training.task import EmotionClassifier
 
-CONFIG = str(Path(__file__).parents[1] / "configs/cornn.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 RATE_HZ = 16_000
 SPEAKERS = ("[/01]", "[spk1]", "[red]x", ":cat:", "\x1b[2Jy")
 EMOTIONS = ("[bold]calm[/bold]", "$x$")
