@@ -11,8 +11,8 @@ from ser.cli.configs import Configs
 from ser.cli.option_help import answer_help
 from ser.cli.parser import Parser
 from ser.data import SpeechCorpus
-from ser.data.survey import survey, tolerant
 from ser.errors import UserError, user_error_behind
+from ser.survey.corpus import survey, tolerant
 from ser.terminal.streams import print_json
 from ser.terminal.tables import PlainTable, side_by_side
 
@@ -68,7 +68,7 @@ def run(args: Sequence[str]) -> None:
     else:
         _print(description)
     if config.pictures is not None:
-        from ser.data.pictures import save_pictures  # Matplotlib takes a second to import
+        from ser.survey.pictures import save_pictures  # Matplotlib takes a second to import
 
         saved = save_pictures(tolerant(corpus), config.pictures)
         if config.format == "text":

@@ -2,11 +2,11 @@
 
 from ser.corpora.casia import CASIA
 from ser.corpora.emodb import EmoDB
-from ser.corpora.folder import AudioFolder, EmotionFolders
 from ser.corpora.iemocap import IEMOCAP
+from ser.corpora.own import AudioFolder, EmotionFolders
 from ser.corpora.ravdess import RAVDESS
 from ser.corpora.savee import SAVEE
-from ser.corpora.synthetic import Synthetic
+from ser.corpora.synthetic.corpus import Synthetic
 from ser.corpora.table import Table
 
 __all__ = [

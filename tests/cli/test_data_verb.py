@@ -11,7 +11,7 @@ import soundfile
 
 from ser.cli import main
 from ser.corpora import Synthetic
-from ser.data.survey import clipped_samples
+from ser.survey.corpus import clipped_samples
 
 RATE_HZ = 16_000
 CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")

@@ -15,10 +15,10 @@ from audiomentations import Gain
 from ser.corpora import AudioFolder, EmoDB
 from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, Preprocess
 from ser.data.loaders import SOCKET
-from ser.data.survey import survey
 from ser.errors import UserError
 from ser.features.audio import audio_files
 from ser.features.caches import stored_caches
+from ser.survey.corpus import survey
 
 # -- what is there --
 

@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ser.corpora import Synthetic
-from ser.corpora.synthesis import SAMPLE_RATE_HZ
-from ser.corpora.synthetic import TAKES, VERSION, VOICES
+from ser.corpora.synthetic.corpus import TAKES, VERSION, VOICES
+from ser.corpora.synthetic.synthesis import SAMPLE_RATE_HZ
 from ser.data import Preprocess
 from ser.errors import UserError
 

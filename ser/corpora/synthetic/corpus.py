@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from ser.corpora.base import BadFile, SpeechCorpus
 from ser.corpora.names import named_files
-from ser.corpora.synthesis import SAMPLE_RATE_HZ, SENTENCES, STYLES, Voice, utterance
+from ser.corpora.synthetic.synthesis import SAMPLE_RATE_HZ, SENTENCES, STYLES, Voice, utterance
 from ser.errors import UserError
 from ser.features.audio import audio_files
 from ser.parallel import progress

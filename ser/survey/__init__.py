@@ -1,0 +1,1 @@
+"""What a fit would see of a corpus: counts, durations, faults, folds, pictures."""
