@@ -158,7 +158,7 @@ def test_the_image_holds_the_code_the_configs_and_the_sweeps_and_nothing_else(im
 
 def test_ser_is_the_copied_one(image):
     where = image.execute("python", "-P", "-c", "import ser.cli; print(ser.cli.__file__)", user=ANYBODY)
-    assert where.strip() == f"{image.workdir}/ser/cli.py"
+    assert where.strip() == f"{image.workdir}/ser/cli/__init__.py"
 
 
 def test_ser_says_its_version_to_anybody(image):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ser.cli.crossval import PlanningCLI
 from ser.cli.fit import prepared
-from ser.evaluation.crossval import PlanningCLI
 from ser.settings.recipe import describe
 
 CONFIGS = Path(__file__).parents[1] / "configs"

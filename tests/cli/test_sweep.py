@@ -66,7 +66,7 @@ def poisoned(cache, tmp_path_factory):
 def sweeping(folder, options):
     """Run ``ser sweep`` in a process of its own, which takes others for dead after some seconds of silence."""
     script = (
-        "import sys\nfrom ser import cli, trials\n"
+        "import sys\nfrom ser import cli\nfrom ser.sweep import trials\n"
         "trials.POLL_S, trials.HEARTBEAT_S, trials.STALE_S = 0.1, 1, 5\n"
         "sys.exit(cli.main(['sweep', *sys.argv[1:]]))"
     )

@@ -265,7 +265,7 @@ def test_the_protocol_description_is_the_run_in_plain_data(tiny):
     assert description["root"] == str(corpus.root)
     assert description["synthetic"] is False
     assert description["labels"] == ["anger", "neutral"]
-    assert description["protocol"]["class_path"] == "ser.protocols.splits.LeaveOneSpeakerOut"
+    assert description["protocol"]["class_path"] == "ser.data.LeaveOneSpeakerOut"
     assert (description["fold"], description["tests"]) == (2, "carla")
     assert description["speaker_disjoint"] is True
     assert description["fingerprint"] == corpus.fingerprint

@@ -227,7 +227,7 @@ def test_front_end_reads_trims_and_computes(make_corpus):
 def test_the_front_ends_description_makes_it_again():
     front_end = FrontEnd(Preprocess(30.0, 0.97, 2.0), LogMel(8000, 20, n_fft=256, deltas=1, window="hann"))
     description = front_end.description()
-    assert description["features"]["class_path"] == "ser.features.spectra.LogMel"
+    assert description["features"]["class_path"] == "ser.data.LogMel"
     again = FrontEnd(Preprocess(**description["preprocess"]), LogMel(**description["features"]["init_args"]))
     assert again.description() == description
     assert describe(again) == describe(front_end)

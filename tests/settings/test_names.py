@@ -10,9 +10,9 @@ import soundfile
 import yaml
 
 from ser.cli import main
+from ser.cli.crossval import PlanningCLI
 from ser.corpora import Table
 from ser.data import FixedSpeakers, LeaveOneSpeakerOut, SpeechCorpus, Utterance
-from ser.evaluation.crossval import PlanningCLI
 from ser.settings.names import as_name, look_alikes, meant
 from ser.sweep.space import read_sweep
 

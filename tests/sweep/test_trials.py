@@ -23,8 +23,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from ser.cli import main
-from ser.cli.sweep import trials
 from ser.errors import UserError
+from ser.sweep import trials
 from ser.sweep.fits import Plan
 from ser.sweep.space import read_sweep
 from ser.sweep.study import open_storage, open_study, storage_url
