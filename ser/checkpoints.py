@@ -12,9 +12,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from torch import nn
 
-from ser.data.history import in_short
+from ser.data.history import check_history, in_short
 from ser.errors import UserError
 from ser.registry import check_classes
 from ser.result_settings import LENGTH, differences
@@ -37,6 +38,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint: tensors and plain data, whatever ``weights_only`` says."""
         return super().load_checkpoint(path, map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file, and nothing else: a checkpoint that is gone on from says which paths are outdated ones."""
+        if Path(path).is_file():
+            Path(path).unlink()
 
 
 AVERAGED = "averaged.ckpt"
@@ -108,8 +114,9 @@ def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        checkpoint["hyper_parameters"]["emotions"], checkpoint["state_dict"]["feature_mean"], checkpoint["front_end"]
-        settings_of(checkpoint), [fit["speakers"]["train"] for fit in history_of(checkpoint)]
+        newer = checkpoint.get("format", 1) > FORMAT
+        if not newer:
+            _check_form(checkpoint)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
@@ -117,12 +124,24 @@ def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
             f"{path} is not a checkpoint of ser, or is damaged ({type(error).__name__}). "
             "Give the best.ckpt or last.ckpt of a run folder."
         ) from error
-    if checkpoint.get("format", 1) > FORMAT:
+    if newer:
         raise UserError(
             f"{path} has format {checkpoint['format']}, and this version of ser reads up to {FORMAT}: update ser."
         )
     check_classes(settings_of(checkpoint), str(path), named)
     return checkpoint
+
+
+def _check_form(checkpoint: dict[str, Any]) -> None:
+    """Look whether everything is there that is read later, and of its type.
+
+    Raises:
+        Exception: Of many kinds; something is not.
+    """
+    check_history(history_of(checkpoint))
+    "".join(checkpoint["hyper_parameters"]["emotions"])
+    dict(checkpoint["front_end"] or {})
+    [value.shape for value in (checkpoint["state_dict"]["feature_mean"], *checkpoint["state_dict"].values())]
 
 
 def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
@@ -132,7 +151,9 @@ def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict
         checkpoint: Of whatever source.
         given: Settings that are replaced by others.
     """
-    settings = checkpoint.get("hyper_parameters", {})
+    settings: dict[str, Any] = {}
+    for place in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # all that load_from_checkpoint reads, in its order
+        settings |= checkpoint.get(place, {})
     own = ("emotions", "_instantiator", *given)  # names of emotions are data; Lightning has a list of instantiators
     return {
         **{name: value for name, value in settings.items() if name not in own},
