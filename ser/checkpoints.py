@@ -23,6 +23,7 @@ from ser.storage import write_atomically
 
 FORMAT = 2  # of what ser adds to a checkpoint; 1 knew the last fit only, and its speakers by name
 
+FRONT_END = ("preprocess", "features")  # options of the data that a checkpoint may set
 AS_TRAINED = ("normalize", "pad_before_norm", "segment_scores")  # settings of the task that recognition must repeat
 
 
@@ -152,7 +153,7 @@ def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict
         given: Settings that are replaced by others.
     """
     settings: dict[str, Any] = {}
-    for place in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # all that load_from_checkpoint reads, in its order
+    for place in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # which load_from_checkpoint reads, in this order
         settings |= checkpoint.get(place, {})
     own = ("emotions", "_instantiator", *given)  # names of emotions are data; Lightning has a list of instantiators
     return {
@@ -200,13 +201,14 @@ def defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     linked = ("num_classes", "feature_shape")  # follow from the data
     arguments = {name: value for name, value in net["init_args"].items() if name not in linked}
     history = history_of(checkpoint)
+    front_end = {name: value for name, value in (checkpoint["front_end"] or {}).items() if name in FRONT_END}
     fold = {name: history[-1][name] for name in ("protocol", "fold", "merge") if history and name in history[-1]}
     return {
         "model.net": {"class_path": net["class_path"], "init_args": arguments},
         **{f"model.{name}": settings[name] for name in AS_TRAINED if name in settings},
         "data": {
             "class_path": "ser.corpora.AudioFolder",
-            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"], **fold},
+            "init_args": {**front_end, "emotions": settings["emotions"], **fold},
         },
     }
 

@@ -203,7 +203,7 @@ def test_a_checkpoint_does_not_say_what_is_deleted(checkpoint, tmp_path, cache, 
     mine.write_text("years of work")
     evil = torch.load(checkpoint, weights_only=True)
     state = next(state for name, state in evil["callbacks"].items() if name.startswith("BestAndLast"))
-    worst, path = torch.tensor(-1.0), f"local://{mine.parent}"  # of which Lightning takes care less than of a plain path
+    worst, path = torch.tensor(-1.0), f"local://{mine.parent}"  # Lightning removes what is no plain path
     state |= {"best_k_models": {path: worst}, "kth_best_model_path": path, "kth_value": worst}
     state |= {"best_model_score": worst, "best_model_path": "none", "last_model_path": path}
     del state["dirpath"]
@@ -235,6 +235,18 @@ def test_a_checkpoint_with_something_of_another_type_is_damaged(place, value, ch
     torch.save(broken, tmp_path / "broken.ckpt")
     assert main(["test", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--data", "Synthetic"]) == 2
     assert "is not a checkpoint of ser, or is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_does_not_say_which_folders_are_read_and_written(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    soundfile.write("theirs/a.wav", torch.randn(16000).numpy() / 10, 16000)
+    evil = torch.load(checkpoint, weights_only=True)
+    evil["front_end"] |= {"root": str(tmp_path / "theirs"), "cache_dir": str(tmp_path / "written")}
+    torch.save(evil, "evil.ckpt")
+    assert main(["predict", "--ckpt_path", "evil.ckpt", "--trainer.logger", "false"]) == 2
+    assert "--data.root" in capsys.readouterr().err
+    assert not (tmp_path / "written").exists()
 
 
 def test_settings_without_end_are_refused():
