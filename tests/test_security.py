@@ -193,3 +193,73 @@ def test_names_of_people_may_look_like_paths():
     before = deepcopy(settings)
     check_classes(settings, "a checkpoint")
     assert settings == before
+
+
+@pytest.mark.parametrize("place", ["hparams", "module_arguments"])
+def test_settings_of_lightnings_older_checkpoints_are_looked_at_too(place, checkpoint, tmp_path):
+    evil = torch.load(checkpoint, weights_only=True)
+    nested_net(evil, popen(tmp_path / "PWNED"))
+    evil[place] = evil.pop("hyper_parameters")
+    torch.save(evil, tmp_path / "evil.ckpt")
+    with pytest.raises(UserError, match="must not decide which code runs"):
+        EmotionClassifier.load_from_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_a_checkpoint_does_not_say_what_is_deleted(checkpoint, tmp_path, cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "mine/thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    evil = torch.load(checkpoint, weights_only=True)
+    state = next(state for name, state in evil["callbacks"].items() if name.startswith("BestAndLast"))
+    worst, path = torch.tensor(-1.0), f"local://{mine.parent}"  # Lightning removes what is no plain path
+    state |= {"best_k_models": {path: worst}, "kth_best_model_path": path, "kth_value": worst}
+    state |= {"best_model_score": worst, "best_model_path": "none", "last_model_path": path}
+    del state["dirpath"]
+    torch.save(evil, "evil.ckpt")
+    options = ["--trainer.logger", "false", "--data.cache_dir", str(cache), "--trainer.max_epochs", "2"]
+    assert main(["fit", "--config", CONFIG, *SMALL, *options, "--ckpt_path", "evil.ckpt"]) == 0
+    assert mine.is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("history", [{"speakers": {"train": [], "val": []}}]),
+        ("recordings", {"train": "no digests!", "val": ""}),
+        ("sessions", "no digests"),
+        ("speakers", {"train": [1], "val": []}),
+        ("origin", 5),
+        ("fold", {"a": 1}),
+        ("format", "new"),
+        ("front_end", [1]),
+        ("emotions", [1, 2]),
+        ("feature_mean", "zero"),
+    ],
+)
+def test_a_checkpoint_with_something_of_another_type_is_damaged(place, value, checkpoint, tmp_path, capsys):
+    broken = torch.load(checkpoint, weights_only=True)
+    places = (broken, broken["hyper_parameters"], broken["state_dict"], broken["history"][-1])
+    next(part for part in places if place in part)[place] = value
+    torch.save(broken, tmp_path / "broken.ckpt")
+    assert main(["test", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--data", "Synthetic"]) == 2
+    assert "is not a checkpoint of ser, or is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_does_not_say_which_folders_are_read_and_written(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    soundfile.write("theirs/a.wav", torch.randn(16000).numpy() / 10, 16000)
+    evil = torch.load(checkpoint, weights_only=True)
+    evil["front_end"] |= {"root": str(tmp_path / "theirs"), "cache_dir": str(tmp_path / "written")}
+    torch.save(evil, "evil.ckpt")
+    assert main(["predict", "--ckpt_path", "evil.ckpt", "--trainer.logger", "false"]) == 2
+    assert "--data.root" in capsys.readouterr().err
+    assert not (tmp_path / "written").exists()
+
+
+def test_settings_without_end_are_refused():
+    settings = {"net": {"class_path": "ser.models.CoRNN"}}
+    settings["net"]["init_args"] = settings
+    with pytest.raises(UserError, match="within settings without end"):
+        check_classes(settings, "a checkpoint")

@@ -76,6 +76,20 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
     }
 
 
+def check_history(history: Sequence[Fit]) -> None:
+    """Look whether a history from elsewhere can be compared with anything.
+
+    Raises:
+        TypeError, KeyError, ValueError, AttributeError: Names are no text, digests are none, or they are missing.
+    """
+    for fit in history:
+        names = [fit["corpus"], *(fit.get(key, "") for key in ("origin", "kind", "fingerprint"))]
+        "".join([*names, *(speaker for role in HEARD for speaker in fit["speakers"][role])])
+        int(fit["fold"])
+        for content in CONTENTS:
+            _known(fit, content, HEARD)
+
+
 def in_short(history: Sequence[Fit]) -> list[dict[str, Any]]:
     """Return a history without its digests, for people."""
     return [{key: value for key, value in fit.items() if key not in CONTENTS} for fit in history]
@@ -205,7 +219,7 @@ def _known(fit: Fit, content: str, roles: Iterable[str]) -> set[bytes] | None:
     """Return short digests of what was heard; None where an older checkpoint does not tell."""
     if content not in fit:
         return None
-    joined = b"".join(base64.b64decode(fit[content][role]) for role in roles)
+    joined = b"".join(base64.b64decode(fit[content][role], validate=True) for role in roles)
     return {joined[i : i + DIGEST_BYTES] for i in range(0, len(joined), DIGEST_BYTES)}
 
 

@@ -56,7 +56,11 @@ def check_classes(settings: dict[str, Any], source: str, named: Collection[str] 
     Raises:
         UserError: One names another class or function, or hides one in text.
     """
-    for where, value, text_only in _leaves(settings):
+    try:
+        leaves = list(_leaves(settings))
+    except RecursionError as error:
+        raise UserError(f"{source} holds settings within settings without end, so nothing was loaded.") from error
+    for where, value, text_only in leaves:
         is_class = where.rpartition(".")[2] == "class_path"
         if not is_class and (text_only or not SUSPICIOUS.search(value)):
             continue

@@ -12,10 +12,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from torch import nn
 
 from ser.errors import UserError
-from ser.protocols.history import in_short
+from ser.protocols.history import check_history, in_short
 from ser.runs.settings import LENGTH, differences
 from ser.settings.recipe import public_paths
 from ser.settings.registry import check_classes
@@ -23,6 +24,7 @@ from ser.storage import write_atomically
 
 FORMAT = 2  # of what ser adds to a checkpoint; 1 knew the last fit only, and its speakers by name
 
+FRONT_END = ("preprocess", "features")  # options of the data that a checkpoint may set
 AS_TRAINED = ("normalize", "pad_before_norm", "segment_scores")  # settings of the task that recognition must repeat
 
 
@@ -38,6 +40,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint: tensors and plain data, whatever ``weights_only`` says."""
         return super().load_checkpoint(path, map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file, and nothing else: a checkpoint that is gone on from says which paths are outdated ones."""
+        if Path(path).is_file():
+            Path(path).unlink()
 
 
 AVERAGED = "averaged.ckpt"
@@ -109,8 +116,9 @@ def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        checkpoint["hyper_parameters"]["emotions"], checkpoint["state_dict"]["feature_mean"], checkpoint["front_end"]
-        settings_of(checkpoint), [fit["speakers"]["train"] for fit in history_of(checkpoint)]
+        newer = checkpoint.get("format", 1) > FORMAT
+        if not newer:
+            _check_form(checkpoint)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
@@ -118,7 +126,7 @@ def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
             f"{path} is not a checkpoint of ser, or is damaged ({type(error).__name__}). "
             "Give the best.ckpt or last.ckpt of a run folder."
         ) from error
-    if checkpoint.get("format", 1) > FORMAT:
+    if newer:
         raise UserError(
             f"{path} has format {checkpoint['format']}, and this version of ser reads up to {FORMAT}: update ser."
         )
@@ -132,6 +140,18 @@ def named_publicly(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {key: public_paths(value) if key in naming else value for key, value in checkpoint.items()}
 
 
+def _check_form(checkpoint: dict[str, Any]) -> None:
+    """Look whether everything is there that is read later, and of its type.
+
+    Raises:
+        Exception: Of many kinds; something is not.
+    """
+    check_history(history_of(checkpoint))
+    "".join(checkpoint["hyper_parameters"]["emotions"])
+    dict(checkpoint["front_end"] or {})
+    [value.shape for value in (checkpoint["state_dict"]["feature_mean"], *checkpoint["state_dict"].values())]
+
+
 def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
     """Return everything in a checkpoint that may name classes.
 
@@ -139,7 +159,9 @@ def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict
         checkpoint: Of whatever source.
         given: Settings that are replaced by others.
     """
-    settings = checkpoint.get("hyper_parameters", {})
+    settings: dict[str, Any] = {}
+    for place in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # which load_from_checkpoint reads, in this order
+        settings |= checkpoint.get(place, {})
     own = ("emotions", "_instantiator", *given)  # names of emotions are data; Lightning has a list of instantiators
     return {
         **{name: value for name, value in settings.items() if name not in own},
@@ -186,13 +208,14 @@ def defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     linked = ("num_classes", "feature_shape")  # follow from the data
     arguments = {name: value for name, value in net["init_args"].items() if name not in linked}
     history = history_of(checkpoint)
+    front_end = {name: value for name, value in (checkpoint["front_end"] or {}).items() if name in FRONT_END}
     fold = {name: history[-1][name] for name in ("protocol", "fold", "merge") if history and name in history[-1]}
     return {
         "model.net": {"class_path": net["class_path"], "init_args": arguments},
         **{f"model.{name}": settings[name] for name in AS_TRAINED if name in settings},
         "data": {
             "class_path": "ser.corpora.AudioFolder",
-            "init_args": {**(checkpoint["front_end"] or {}), "emotions": settings["emotions"], **fold},
+            "init_args": {**front_end, "emotions": settings["emotions"], **fold},
         },
     }
 
