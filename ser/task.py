@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -20,6 +21,7 @@ from torchmetrics import MetricCollection
 from ser.checkpoints import (
     AS_TRAINED,
     FORMAT,
+    check_emotions,
     check_front_end,
     history_of,
     refuse_other_network,
@@ -351,6 +353,8 @@ class EmotionClassifier(LightningModule):
     def _check_trained(self, data: Any, stage: str) -> None:
         if self.front_end is not None:
             check_front_end(self.front_end, data.front_end.description())
+        if stage != "predict":
+            check_emotions(self.emotions, data.labels)
         self.check_unheard(self.history, data, stage)
         if stage == "fit":
             self.history = data.extended_history(self.history)
@@ -406,7 +410,7 @@ class EmotionClassifier(LightningModule):
     def _without_module(self, loaders: Any) -> list[Any]:
         if getattr(self.trainer, "datamodule", None) is not None:
             return []
-        loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+        loaders = CombinedLoader(loaders).flattened  # Lightning takes one, or any lists and dicts of them
         return [loader.source for loader in loaders if hasattr(loader, "source")]
 
     def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
