@@ -63,6 +63,8 @@ def decode(path: Path) -> tuple[Waveform, int, int]:
         ) from error
     if form == "MP3" and len(samples) < 0.99 * promised and re.search(b"Xing|Info", content):  # others only guess
         raise DamagedAudio(f"truncated: the header promises {promised} samples, the file holds {len(samples)}")
+    if form == "OGG" and not _has_last_page(content):
+        raise DamagedAudio("truncated: its last page is not there")
     if not len(samples):
         raise DamagedAudio("empty: no samples")
     if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
@@ -125,6 +127,13 @@ def _with_length(content: bytes) -> bytes:
     if promised > held:
         raise DamagedAudio(f"truncated: the header promises {promised} bytes of samples, the file holds {held}")
     return content
+
+
+def _has_last_page(content: bytes) -> bool:
+    """Tell whether the last page of an Ogg file says that it is the last one, and is whole."""
+    page = content[content.rfind(b"OggS") :]
+    sizes = page[27 : 27 + page[26]] if len(page) > 27 else b""
+    return bool(sizes) and bool(page[5] & 4) and len(page) >= 27 + len(sizes) + sum(sizes)
 
 
 def _length_field(content: bytes) -> tuple[int, str, int] | None:

@@ -185,9 +185,9 @@ def _heard(fit: Fit, side: "Side", heard: set[str], by_content: set[str], corpus
 
 def _strangers(fit: Fit, alike: Sequence[str]) -> str:
     return (
-        f"{len(alike)} speakers are named like speakers of {_of(fit)} ({_some(alike)}), which this checkpoint was "
-        "trained or selected on. No recording is shared, so they count as other people; if they are the same, give "
-        "both corpora one --data.name."
+        f"Speakers named {_some(alike)} are also in {_of(fit)}, which this checkpoint was trained or selected on. No "
+        "recording is shared, so they count as other people; if they are the same, say so with --data.name "
+        f"{fit['corpus']!r}."
     )
 
 
@@ -201,7 +201,8 @@ def _way_out(fit: Fit) -> str:
 def _same_people(fit: Fit, corpus: Identity) -> bool:
     """Tell whether equal names of speakers mean the same people."""
     if "origin" in fit:
-        return _plain(fit["origin"]) == _plain(corpus.origin)
+        named = corpus.stated and _plain(fit["corpus"]) == _plain(corpus.name)  # a user says that it is that corpus
+        return named or _plain(fit["origin"]) == _plain(corpus.origin)
     return bool(fit["corpus"] == corpus.kind) and not corpus.stated  # an older checkpoint calls every table alike
 
 

@@ -43,9 +43,12 @@ def describe(value: Any) -> Any:
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return _class_path(value)
     if isinstance(value, functools.partial):
-        if value.args:
-            raise TypeError(f"The partial of {_class_path(value.func)} has arguments without a name; name them")
-        return {"class_path": _class_path(value.func), "init_args": describe(value.keywords)}
+        made, unnamed = value.func, value.args
+        if made.__module__.startswith("jsonargparse."):  # of a loaded checkpoint: a maker of classes, and the class
+            made, unnamed = unnamed[-1], ()
+        if unnamed:
+            raise TypeError(f"The partial of {_class_path(made)} has arguments without a name; name them")
+        return {"class_path": _class_path(made), "init_args": describe(value.keywords)}
     return {"class_path": _class_path(type(value)), "init_args": describe(_arguments(value))}
 
 

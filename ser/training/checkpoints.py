@@ -234,18 +234,26 @@ def check_front_end(trained: dict[str, Any], given: dict[str, Any]) -> None:
         )
 
 
+def check_emotions(known: list[str], labels: list[str]) -> None:
+    """Compare what a network recognises, in the order of its outputs, with the labels of data.
+
+    Raises:
+        UserError: They differ, or their order does.
+    """
+    if known != labels:
+        raise UserError(
+            f"The checkpoint recognises {', '.join(known)}; the data are labelled {', '.join(labels)}. "
+            f"Give --data.emotions '[{','.join(known)}]', or a checkpoint trained on these emotions."
+        )
+
+
 def refuse_other_network(checkpoint: dict[str, Any], emotions: list[str], net: nn.Module) -> None:
     """Compare a checkpoint with a network and what it recognises.
 
     Raises:
         UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
     """
-    theirs = list(checkpoint.get("hyper_parameters", {}).get("emotions", emotions))
-    if theirs != emotions:
-        raise UserError(
-            f"The checkpoint recognises {', '.join(theirs)}; the data are labelled {', '.join(emotions)}. "
-            f"Give --data.emotions '[{','.join(theirs)}]', or a checkpoint trained on these emotions."
-        )
+    check_emotions(list(checkpoint.get("hyper_parameters", {}).get("emotions", emotions)), emotions)
     ours = {f"net.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
     saved = {n: tuple(v.shape) for n, v in checkpoint["state_dict"].items() if n.startswith("net.")}
     if ours != saved:

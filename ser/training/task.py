@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -25,6 +26,7 @@ from ser.settings.registry import check_classes
 from ser.training.checkpoints import (
     AS_TRAINED,
     FORMAT,
+    check_emotions,
     check_front_end,
     history_of,
     named_publicly,
@@ -287,9 +289,10 @@ class EmotionClassifier(LightningModule):
         Raises:
             UserError: They have heard something of it.
         """
-        self.notes = list(
-            dict.fromkeys(note for split in SCORED.get(stage, ()) for note in data.check_unheard(history, split))
-        )
+        notes = [note for split in SCORED.get(stage, ()) for note in data.check_unheard(history, split)]
+        if not history and stage in ("validate", "test"):
+            notes = ["Nothing is known of this network's training: it may have been trained on what is scored."]
+        self.notes = list(dict.fromkeys(notes))
 
     def check_fit(self, trainer: Any) -> None:
         """Try optimiser and schedule, and hold what is monitored against what is logged.
@@ -353,6 +356,8 @@ class EmotionClassifier(LightningModule):
     def _check_trained(self, data: Any, stage: str) -> None:
         if self.front_end is not None:
             check_front_end(self.front_end, data.front_end.description())
+        if stage != "predict":
+            check_emotions(self.emotions, data.labels)
         self.check_unheard(self.history, data, stage)
         if stage == "fit":
             self.history = data.extended_history(self.history)
@@ -408,7 +413,7 @@ class EmotionClassifier(LightningModule):
     def _without_module(self, loaders: Any) -> list[Any]:
         if getattr(self.trainer, "datamodule", None) is not None:
             return []
-        loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+        loaders = CombinedLoader(loaders).flattened  # Lightning takes one, or any lists and dicts of them
         return [loader.source for loader in loaders if hasattr(loader, "source")]
 
     def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:

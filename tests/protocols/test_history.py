@@ -1,6 +1,7 @@
 """What a network has heard is neither validated nor tested, whichever door the data come through."""
 
 import csv
+from functools import partial
 
 import pytest
 import soundfile
@@ -10,6 +11,7 @@ from torch import nn
 from ser.corpora import EmoDB, Table
 from ser.data import ColumnSplit, FixedSpeakers, LeaveOneSentenceOut, LogMel, Preprocess, Split, StratifiedKFold
 from ser.errors import UserError
+from ser.models import CoRNN
 from ser.training.task import EmotionClassifier
 from tests.conftest import RATE_HZ, Tiny, speech
 
@@ -155,7 +157,10 @@ def test_strangers_who_share_a_name_are_tested_and_noted(fit, tmp_path, cache_di
     other = corpus_of(four_people(5000, ("11", "12", "13", "01")), tmp_path / "two", cache_dir)
     task = load(checkpoint, other)
     make_trainer(1).test(task, other)
-    assert any("1 speakers are named like" in note and "--data.name" in note for note in task.notes)
+    assert any("Speakers named 01 are also in table, fold 0" in note for note in task.notes)
+    same = table_of(tmp_path / "two", cache_dir, name="table")  # as the note proposes
+    with pytest.raises(UserError, match="Test speaker 01 was used"):
+        make_trainer(1).test(load(checkpoint, same), same)
 
 
 def test_corpora_of_one_stated_name_have_the_same_speakers(fit, tmp_path, cache_dir, make_trainer):
@@ -277,6 +282,36 @@ def test_loaders_without_their_data_module_are_no_way_to_train(tiny, make_traine
     data.prepare_data()
     with pytest.raises(UserError, match="Give the data module itself"):
         make_trainer(1).fit(task, data.train_dataloader())
+
+
+@pytest.mark.parametrize("several", [lambda loader: {"a": loader}, lambda loader: {"a": [loader]}])
+def test_loaders_in_a_dict_are_no_way_round(several, fit, tiny, make_trainer):
+    first = tiny(fold=0)
+    checkpoint = fit(first)
+    heard = tiny(first.root, fold=1)
+    heard.prepare_data()
+    with pytest.raises(UserError, match=r"Test speaker \w+ was used"):
+        make_trainer(1).test(load(checkpoint, first), several(heard.test_dataloader()))
+
+
+def test_data_with_other_labels_or_in_another_order_are_refused(fit, tiny, make_trainer):
+    data = tiny()
+    checkpoint = fit(data)
+    other = tiny(data.root, emotions=data.labels[::-1])
+    for call in ("test", "validate", "fit"):
+        with pytest.raises(UserError, match=f"The checkpoint recognises {', '.join(data.labels)}; the data are"):
+            getattr(make_trainer(1), call)(load(checkpoint, data), other)
+
+
+def test_a_loaded_network_is_trained_on_and_saved(fit, tiny):
+    data = tiny()
+    net = CoRNN(data.num_classes, data.feature_shape, lstm_hidden=2, use_conformer=False)
+    first = fit(data, task=EmotionClassifier(net, data.labels, optimizer=partial(torch.optim.SGD, lr=0.5)))
+    task = EmotionClassifier.load_from_checkpoint(first)
+    second = EmotionClassifier.load_from_checkpoint(fit(data, "second.ckpt", task=task))
+    optimizer = second.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["lr"] == 0.5
 
 
 def test_emodb_and_its_copy_cut_at_two_seconds_are_the_same_people(fit, corpora, cache_dir, make_trainer):
