@@ -54,6 +54,7 @@ set_dumper("ser", dump)
 set_dumper("yaml", dump)  # which LightningCLI asks for by name
 for _type, _read in {Name: _name, OptionalName: lambda value: None if value is None else _name(value)}.items():
     register_type(_type, lambda value: value, _read, type_check=lambda value, _: type(value) is str)
+register_type(torch.device)  # StochasticWeightAveraging has one as default, which config.yaml must hold
 
 
 class Parser(LightningArgumentParser):

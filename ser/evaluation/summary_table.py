@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from ser.evaluation.summary import SCORES, Summary
 from ser.runs.folder import SYNTHETIC
+from ser.terminal.tables import PlainTable, side_by_side
 
 WIDEST = 1000  # columns of a terminal, to measure what a table would take
 COLUMNS = {"uar": "UAR %", "wa": "WA %", "macro_f1": "macro-F1 %"}
@@ -23,9 +24,11 @@ def print_summary(summary: Summary) -> None:
     """Print a summary."""
     console = plain_console()
     console.print(_scores(summary))
-    for table in _recalls(summary, console):
+    tables, legend = _recalls(summary, console)
+    for table in tables:
         console.print(table)
-    print("Rows are the truth, columns what was recognised. Intervals are for other speakers of the same kind.")
+    print(f"Rows are the truth, columns what was recognised. {legend}".rstrip())
+    print("Intervals are for other speakers of the same kind.")
     for name, interval in summary.own_speakers.items():
         where = "for the speakers of this fold, utterances taken as independent"
         print(f"{COLUMNS[name]}: {interval} {where}")
@@ -61,8 +64,8 @@ def _scores(summary: Summary) -> Table:
     return table
 
 
-def _recalls(summary: Summary, console: Console) -> list[Table]:
-    """Return matrix and recalls in one table: of short names, or in two tables, where the terminal is too narrow."""
+def _recalls(summary: Summary, console: Console) -> tuple[list[Table], str]:
+    """Return matrix and recalls in one table, or in two where the terminal is too narrow; and what short names mean."""
     labels = summary.pooled.labels
     seeds = len(summary.seeds)
     title = "All utterances" + (f", {seeds} seeds added up" if seeds > 1 else "")
@@ -70,12 +73,15 @@ def _recalls(summary: Summary, console: Console) -> list[Table]:
     recalls = [[percent(recall.value), str(recall.interval)] for recall in summary.recalls.values()]
     both = [row + recall for row, recall in zip(counts, recalls, strict=True)]
     beside = ["recall %", _interval(summary)]
-    for columns in (labels, short(labels)):
-        table = _filled(_table(title, [""], [*columns, *beside]), labels, both)
-        if console.measure(table, options=console.options.update(max_width=WIDEST)).maximum <= console.width:
-            return [table]
-    matrix = _filled(_table(title, [""], short(labels)), labels, counts)
-    return [matrix, _filled(_table("Recalls", [""], beside), labels, recalls)]
+    beside_width = sum(max(map(len, column)) + 1 for column in zip(beside, *recalls, strict=True))
+    room = console.width - max(map(cell_len, labels)) - 1
+    headers, legend = side_by_side(labels, room - beside_width)
+    table = _filled(_table(title, [""], [*headers, *beside], narrow=True), labels, both)
+    if console.measure(table, options=console.options.update(max_width=WIDEST)).maximum <= console.width:
+        return [table], legend
+    headers, legend = side_by_side(labels, room)
+    matrix = _filled(_table(title, [""], headers, narrow=True), labels, counts)
+    return [matrix, _filled(_table("Recalls", [""], beside), labels, recalls)], legend
 
 
 def _filled(table: Table, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -95,18 +101,8 @@ def percent(value: float, deviation: float = math.nan) -> str:
     return f"{100 * value:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
 
 
-def short(labels: Sequence[str]) -> list[str]:
-    """Return the first letters of each label, as few as tell them apart but three at least."""
-    for length in range(3, max(map(len, labels), default=0)):
-        if len({label[:length] for label in labels}) == len(labels):
-            return [label[:length] for label in labels]
-    return list(labels)
-
-
-def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in words:
-        table.add_column(column, overflow="fold")  # a long name goes on in the next line; a number never does
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
+def _table(title: str, words: Sequence[str], numbers: Sequence[str], narrow: bool = False) -> Table:
+    table = PlainTable(words, numbers, title, narrow=narrow)
+    for column in table.columns[len(words) :]:
+        column.no_wrap = True  # a long name goes on in the next line; a number never does
     return table

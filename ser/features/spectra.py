@@ -109,6 +109,8 @@ class LogMel(Features):
     ) -> None:
         super().__init__()
         refuse_unknown("scale", scale, Scale)
+        if n_mels < 1:
+            raise UserError(f"n_mels is {n_mels}; it must be at least 1.")
         if top_db is not None and (top_db <= 0 or scale == "ln"):
             raise UserError(
                 f"top_db is {top_db} and scale is {scale}; a floor must be a positive number of dB, and only scales "

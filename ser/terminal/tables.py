@@ -59,7 +59,7 @@ def side_by_side(names: Sequence[str], width: int) -> tuple[list[str], str]:
     else:
         headers = [str(number) for number in range(1, len(names) + 1)]
     stand_for = [f"{header} {name}" for header, name in zip(headers, names, strict=True) if header != name]
-    return headers, f"Columns: {', '.join(stand_for)}." if stand_for else ""
+    return headers, _as_it_is(f"Columns: {', '.join(stand_for)}.").plain if stand_for else ""
 
 
 def _beginning(name: str, names: Sequence[str]) -> str:

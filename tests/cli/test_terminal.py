@@ -217,6 +217,7 @@ def test_names_are_shortened_only_where_they_do_not_fit():
     assert side_by_side(["anger", "happiness"], 12) == (["ang", "hap"], "Columns: ang anger, hap happiness.")
     assert side_by_side(["happy", "happiness"], 12) == (["happy", "happi"], "Columns: happi happiness.")
     assert side_by_side(["number 10", "number 11"], 12) == (["1", "2"], "Columns: 1 number 10, 2 number 11.")
+    assert side_by_side(["number 10\x1b[2J", "number 11"], 12)[1] == "Columns: 1 number 10?[2J, 2 number 11."
     assert side_by_side([], 10) == ([], "")
 
 

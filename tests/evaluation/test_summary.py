@@ -255,7 +255,8 @@ def test_the_tables_fit_80_columns_whatever_the_names(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     seven = ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"]
     odd = ["[/01]", "[x]", "a very long name of an emotion", "frustration", "happiness", ":smile:", "surprise", "fear"]
-    for labels in (seven, [*odd, "disgust", "other"]):
+    numbered = [f"emotion of class {number:02}" for number in range(9)]
+    for labels in (seven, [*odd, "disgust", "other"], [*numbered, "愤怒"]):
         summary = summarise([made_run(fold, seed, labels=labels, count=120) for fold in range(4) for seed in (1, 2)])
         print_summary(summary)
         printed = capsys.readouterr().out
@@ -266,3 +267,6 @@ def test_the_tables_fit_80_columns_whatever_the_names(monkeypatch, capsys):
             assert any(str(interval) in line for line in tables)  # in one line
         for label, recall in summary.recalls.items():
             assert any(line.startswith(label) and str(recall.interval) in line for line in tables)
+            assert printed.count(label) >= 2  # in its row, and as its column or what that stands for
+        for label, counts in zip(labels, summary.pooled.confusion.tolist(), strict=True):
+            assert any(line.removeprefix(label).split()[: len(labels)] == list(map(str, counts)) for line in tables)

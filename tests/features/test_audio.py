@@ -186,10 +186,6 @@ DAMAGE = {
     ),
     "half.mp3": (lambda path: cut(path, 1500, subtype=None), "truncated: the header promises 8000 samples"),
     "half.ogg": (lambda path: cut(path, 5000, subtype="VORBIS"), "truncated: its last page is not there"),
-    "half.opus": (
-        lambda path: cut(path, 1500, format="OGG", subtype="OPUS"),
-        "truncated: its last page is not there",
-    ),
     "header.wav": (lambda path: cut(path, 30), "truncated: no samples after the header"),
     "stub.wav": (lambda path: cut(path, 6), "not readable as audio"),
     "half.flac": (lambda path: cut(path, 8044), "not readable as audio"),

@@ -191,6 +191,8 @@ def test_derivatives_are_channels_of_their_own():
     [
         ({"window_ms": 40.0}, r"A window of 40.0 ms has 640 samples at 16000 Hz; it must fit n_fft = 512"),
         ({"window_ms": 0.01}, r"A window of 0.01 ms has 0 samples"),
+        ({"n_mels": -3}, r"n_mels is -3; it must be at least 1"),
+        ({"n_mels": 0}, r"n_mels is 0; it must be at least 1"),
         ({"hop_ms": 0.01}, r"hop_ms = 0.01 is less than one sample at 16000 Hz"),
         ({"n_mels": 256}, r"\d+ of 256 mel filters are empty: a transform of 512 points at 16000 Hz is too coarse"),
     ],

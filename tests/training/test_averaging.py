@@ -127,3 +127,6 @@ def test_a_fit_tests_the_averaged_weights_and_goes_on(system, cache, tmp_path, m
     (run / "predictions.csv").unlink()
     assert main([*command, "--ckpt_path", "last"]) == 0  # killed before its test: it goes straight there
     assert json.loads((run / "metrics.json").read_text())["test"] == tested
+    again = ["--config", str(run / "config.yaml"), "--run.name", "again"]
+    assert main(["fit", *again]) == 0  # as README says of config.yaml
+    assert (run.with_name("again") / "checkpoints/averaged.ckpt").is_file()
