@@ -194,6 +194,8 @@ class SerCLI(LightningCLI):
                 self._subcommand_parsers[verb].set_defaults(defaults_of(self.checkpoint))
         elif verb != "fit" and not {"-h", "--help"} & set(args):
             raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
+        if verb in ("validate", "test"):
+            self._subcommand_parsers[verb].set_defaults({"verbose": False})  # RunRecorder shows the scores
         super().parse_arguments(parser, args)
         check_seed(self.config[verb].seed_everything)
 
