@@ -22,10 +22,10 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from ser.evaluation.scores import uar, wa
 from ser.evaluation.statistics import mean_and_std, recall_interval, score_interval
 from ser.report.papers import published
 from ser.runs.folder import RunFolder, StoredRun, read_run, table_as_csv
+from ser.runs.scores import uar, wa
 from ser.storage import write_atomically
 
 REPOSITORY = Path(__file__).parents[1]

@@ -26,8 +26,8 @@ from rich.table import Table
 from scipy import stats
 from scipy.special import expit
 
-from ser.evaluation.scores import Counts, FloatArray, uar
 from ser.evaluation.statistics import group_gap, paired_difference, score_interval
+from ser.runs.scores import Counts, FloatArray, uar
 
 TOGETHER = 0.7  # correlation of two systems' effects: who is hard for one is hard for the other
 BEHIND = -0.3  # logit of the weaker system, and of the second group

@@ -1,6 +1,8 @@
 """Who may import whom, as the design says."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 
 import ser
 
+SLOW = {"torch", "lightning", "torchmetrics", "librosa", "numba", "wandb", "jsonargparse", "optuna"}
+RUN = Path(__file__).parent / "fixtures/run_of_format_1"
 PACKAGE = Path(ser.__file__).parent
 FILES = {".".join(("ser", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in PACKAGE.rglob("*.py")}
 
@@ -81,22 +85,60 @@ def test_no_loose_module_reaches_a_package_but_settings():
 
 
 @pytest.mark.parametrize("banned", ["torch", "lightning"])
-def test_models_and_protocols_know_no_lightning_and_settings_no_torch(banned):
-    for package in {"torch": ("settings", "terminal", "protocols"), "lightning": ("models", "features", "protocols")}[
-        banned
-    ]:
+def test_what_reads_runs_knows_no_torch_and_models_no_lightning(banned):
+    without = {"torch": ("settings", "terminal"), "lightning": ("models", "features")}[banned]
+    for package in (*without, "protocols", "evaluation", "report"):
         for module in (name for name in FILES if within(name, f"ser.{package}")):
             for inner in {module, *reached(module)}:
                 wrong = [n for n in imported(FILES[inner].read_text(), inner, everywhere=False) if within(n, banned)]
                 assert not wrong, f"{module} reaches {inner}, which imports {wrong}"
 
 
+def run_apart(arguments, folder=None):
+    """Run ser in a process of its own, and return what it prints and the modules that it has loaded."""
+    script = (
+        "import sys, ser.cli\ntry: ser.cli.main(sys.argv[1:])\nexcept SystemExit: pass\nprint(); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    here = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=here)
+    said, _, modules = answer.stdout.rstrip().rpartition("\n")
+    assert "ser.cli" in modules.split()
+    return said, set(modules.split())
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fitt"]])
 def test_help_version_and_a_wrong_verb_load_nothing_heavy(arguments):
-    script = f"import sys, ser.cli; ser.cli.main({arguments}); print(*sys.modules)"
-    answer = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
-    loaded = set(answer.stdout.splitlines()[-1].split())
-    assert "ser.cli" in loaded
-    assert not loaded & {"torch", "lightning", "numpy", "librosa", "wandb", "jsonargparse", "rich", "matplotlib"}
+    _, loaded = run_apart(arguments)
+    assert not loaded & {*SLOW, "numpy", "rich", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("compare a b", "That b and a differ in UAR is not shown."),
+        ("report a b --output page.html", "Report on a, b: page.html"),
+        ("cache --cache_dir .", "No feature caches"),
+    ],
+)
+def test_verbs_that_read_what_was_kept_load_no_torch(command, shown, tmp_path):
+    for system in "ab":
+        shutil.copytree(RUN, tmp_path / system / "fold0-seed1")
+    said, loaded = run_apart(command.split(), tmp_path)
+    assert shown in said
+    assert not loaded & SLOW
+
+
+@pytest.mark.parametrize(
+    ("verb", "own", "others"),
+    [
+        ("data", "--pictures", "ser data --data.help NAME"),
+        ("crossval", "--seeds", "ser fit --help"),
+        ("sweep", "--storage", "ser fit --help"),
+    ],
+)
+def test_verbs_that_take_options_of_a_fit_list_their_own_at_once(verb, own, others):
+    said, loaded = run_apart([verb, "--config", "mine.yaml", "--help"])
+    assert own in said
+    assert others in " ".join(said.split())
+    assert not loaded & {*SLOW, "numpy", "rich"}

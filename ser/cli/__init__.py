@@ -33,6 +33,9 @@ MODULES = {
     "cache": "ser.cli.cache",
 }
 
+# Verbs that do not load torch, and those whose help lists their own options, and points to that of fit for the others.
+LIGHT = {"compare", "report", "cache"}
+BESIDE_FITS = {"crossval", "sweep", "data"}
 # Verbs whose result is what they print: it is not kept anywhere else.
 PRINTED = {"data", "cache", "compare"}
 # What asks for text alone, and processes of a job other than the first.
@@ -93,12 +96,17 @@ def _run(args: list[str]) -> int:
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             meant = f" Did you mean {close[0]}?" if close else ""
             raise UserError(f"{args[0]!r} is not a verb.{meant} Verbs are {', '.join(VERBS)}; see ser --help.")
+        if args[0] in BESIDE_FITS and not {"-h", "--help"}.isdisjoint(args[: (*args, "--").index("--")]):
+            own_options = importlib.import_module("ser.cli.own_options")
+            getattr(own_options, args[0])().print_help()
+            return 0
         # Idle threads of torch's pool sleep instead of spinning: as fast alone, and beside another process an LSTM's
         # training step takes 2 s instead of 16.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         keep_freed_memory()
         first = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
-        if "torch" not in sys.modules and first and not any(arg.partition("=")[0].endswith(BRIEF) for arg in args):
+        slow = args[0] not in LIGHT and "torch" not in sys.modules
+        if slow and first and not any(arg.partition("=")[0].endswith(BRIEF) for arg in args):
             print(f"ser {args[0]}: loading", file=sys.stderr, flush=True)
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.append(os.getcwd())  # for classes of one's own, as with python -m ser; it shadows nothing

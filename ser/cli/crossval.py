@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from ser.cli import own_options
 from ser.cli.fit import SerCLI, check_seed, prepared
 from ser.errors import UserError, cannot_create
 from ser.evaluation.crossval import FoldRuns, Job
@@ -81,21 +82,11 @@ class CrossvalCLI(PlanningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a cross-validation."""
-        parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, as in 0,1,2")
-        parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, from --seed_everything on")
-        parser.add_argument(
-            "--jobs",
-            type=int | None,
-            default=None,
-            help="fits at once, which share the cores, or the GPUs; null is one, or one for each GPU",
-        )
+        own_options.add_crossval(parser)
         super().add_arguments_to_parser(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; what is left of the config is a fit's."""
-        fit = self._subcommand_parsers["fit"]
-        fit.prog = "ser crossval"
-        fit.description = "Run every fold of the protocol. Goes on where it was stopped; takes the options of ser fit."
         super().parse_arguments(parser, args)
         self.folds, self.seeds, self.jobs = (self._config.pop(name) for name in ("folds", "seeds", "jobs"))
 

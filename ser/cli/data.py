@@ -1,12 +1,12 @@
 """``ser data``: describes what a fit would see, without training."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 
+from ser.cli import own_options
 from ser.cli.configs import Configs
 from ser.cli.option_help import answer_help
 from ser.cli.parser import Parser
@@ -44,10 +44,9 @@ def run(args: Sequence[str]) -> None:
     Raises:
         UserError: Bad input.
     """
-    parser = Parser(prog="ser data", description="Describe what a fit with the same --config and --data would see.")
-    parser.add_argument("-c", "--config", action="config", help="the config of a fit, or of a run")
-    parser.add_argument("--format", type=Literal["text", "json"], default="text", help="for people, or for machines")
-    parser.add_argument("--pictures", type=Path | None, default=None, help="save PNG pictures to this folder")
+    parser = Parser(prog="ser data")
+    parser.add_argument("-c", "--config", action="config")
+    own_options.add_data(parser)
     parser.add_lightning_class_args(SpeechCorpus, "data", subclass_mode=True, required=True)
     for name in OTHERS:
         parser.add_argument(f"--{name}", type=Ignored, default=None, help="of fit; ignored here")

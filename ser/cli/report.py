@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser.cli.parser import Parser
+from ser.cli.arguments import ArgumentParser
 from ser.errors import UserError
 from ser.evaluation.experiments import Experiment, gather
 from ser.report.mistakes import LIMIT_BYTES, LONGEST_S
@@ -22,23 +22,22 @@ def run(args: Sequence[str]) -> None:
     Raises:
         UserError: Bad input.
     """
-    parser = Parser(
-        prog="ser report",
-        usage="%(prog)s RUNS ... [options]",
-        description="Show runs in one HTML page that opens without a network: what was run, scores with intervals, "
+    parser = ArgumentParser(
+        "report",
+        "Show runs in one HTML page that opens without a network: what was run, scores with intervals, "
         "confusion matrices, recalls, speakers, learning curves, calibration, mistakes, the paper's numbers; several "
         "experiments beside each other. Runs of one folder that differ in fold and seed only are one experiment.",
     )
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUNS", help="folders of runs, or of experiments")
-    parser.add_argument("--output", type=Path, default=Path("report.html"), help="the page")
-    parser.add_argument("--title", type=str | None, default=None, help="of the page; systems and corpora if left out")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")
+    parser.add_argument("--title", help="of the page; systems and corpora if left out")
     parser.add_argument(
         "--audio",
         action="store_true",
         help=f"embed the recordings of the mistakes, up to {LONGEST_S:.0f} s each and {LIMIT_BYTES // 2**20} MiB in "
         "all; needs the corpus where protocol.json says it is",
     )
-    options = parser.parse_args(list(args[1:]))
+    options = parser.parse_args(args[1:])
     if not options.runs:
         raise UserError("No run is given. Name folders of runs, or of experiments: ser report runs/cornn-emodb")
 

@@ -13,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
-from ser.cli.arguments import ArgumentParser
+from ser.cli import own_options
 from ser.cli.crossval import PlanningCLI
 from ser.cli.fit import prepared
 from ser.errors import UserError, cannot_create
@@ -86,25 +86,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _parse(args: Sequence[str]) -> Namespace:
-    parser = ArgumentParser(
-        "sweep",
-        "Search settings as a W&B sweep file says, by their validation UAR. The same command goes on where one ended "
-        "or was killed, and joins one that runs elsewhere with the same --storage.",
-    )
-    parser.usage = "%(prog)s FILE --count N [options] [-- options of ser fit]"
-    parser.add_argument("file", type=Path, help="the sweep file, such as sweeps/cornn.yaml")
-    parser.add_argument("--count", type=int, required=True, help="trials the study is to have when this ends")
-    parser.add_argument("--jobs", type=int, default=1, help="trials to run at once, which share cores and GPUs")
-    parser.add_argument(
-        "--storage", metavar="URL", help="PostgreSQL or MySQL, for several machines; SQLite if left out"
-    )
-    parser.add_argument("--folds", help="all, or numbers such as 0,1,2: score by their mean; one fold if left out")
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all experiments")
-    parser.add_argument("--name", help="of the study and its experiment; sweep-<file> if left out")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="of the search (default 1): with one job, it repeats the same trials"
-    )
-    options = parser.parse_args(args)
+    options = own_options.sweep().parse_args(args)
     if options.count < 1 or options.jobs < 1:
         raise UserError(f"--count is {options.count} and --jobs {options.jobs}; both must be at least 1.")
     if options.seed < 0:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from ser.evaluation.scores import FloatArray, IntArray, uar, wa
 from ser.runs.folder import Evaluation, StoredRun
+from ser.runs.scores import FloatArray, IntArray, uar, wa
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)  # beyond, answers are certain or even
@@ -130,9 +129,8 @@ def calibrated(run: StoredRun) -> tuple[float, Evaluation] | None:
     """
     if run.validation is None or run.protocol["test_is_validation"]:
         return None
-    temperature = fit_temperature(run.validation.probabilities.numpy(), run.validation.targets.numpy())
-    probabilities = torch.from_numpy(tempered(run.test.probabilities.numpy(), temperature))
-    return temperature, replace(run.test, probabilities=probabilities)
+    temperature = fit_temperature(run.validation.probabilities, run.validation.targets)
+    return temperature, replace(run.test, probabilities=tempered(run.test.probabilities, temperature))
 
 
 def _answers(probabilities: FloatArray, targets: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

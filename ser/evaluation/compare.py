@@ -17,9 +17,8 @@ import numpy as np
 
 from ser.errors import UserError
 from ser.evaluation.pairing import obstacle, paired
-from ser.evaluation.scores import speaker_confusions
 from ser.evaluation.statistics import Difference, holm, paired_difference, sign_test
-from ser.evaluation.summary import SCORES, Summary, summarise
+from ser.evaluation.summary import SCORES, Summary, speaker_confusions, summarise
 from ser.runs.folder import SYNTHETIC, StoredRun
 
 SIGNIFICANT = 0.05
@@ -136,7 +135,7 @@ def _counted(runs: Sequence[StoredRun], *, right: bool = False) -> Counter[str]:
     """Count how often each file was tested, or recognised."""
     counts: Counter[str] = Counter()
     for run in runs:
-        hits = run.test.probabilities.argmax(dim=1) == run.test.targets
+        hits = run.test.predicted == run.test.targets
         counts.update(file for file, hit in zip(run.test.files, hits.tolist(), strict=True) if hit or not right)
     return counts
 

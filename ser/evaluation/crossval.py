@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 import yaml
-from lightning.pytorch.accelerators import CUDAAccelerator
 
 from ser.errors import UserError
 from ser.evaluation.processes import Ended, Fit, run_side_by_side, share_machine
@@ -208,9 +206,10 @@ def environments(cli: Plan, at_once: int | None) -> list[dict[str, str]]:
         at_once: How many; None is one, or one for each GPU.
     """
     gpus: list[str] = []
-    if isinstance(cli.trainer.accelerator, CUDAAccelerator) and cli.config.fit.trainer.devices == "auto":
+    if cli.trainer.strategy.root_device.type == "cuda" and cli.config.fit.trainer.devices == "auto":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+        count = cli.trainer.accelerator.auto_device_count()
+        gpus = visible.split(",") if visible else [str(number) for number in range(count)]
     return share_machine(at_once or max(1, len(gpus)), gpus)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ser.evaluation.scores import Counts, uar
 from ser.evaluation.statistics import Difference, Interval, group_gap, recall_interval, score_interval
+from ser.runs.scores import Counts, uar
 
 UNKNOWN = "unknown"
 
@@ -66,7 +66,7 @@ def by_gender(
 
     Args:
         speakers: S names.
-        confusions: (S, K, K), as of :func:`ser.evaluation.scores.speaker_confusions`.
+        confusions: (S, K, K), as of :func:`ser.evaluation.summary.speaker_confusions`.
         genders: Of every speaker, None where it is not known.
         runs: How many runs tested each utterance.
         level: Of the intervals.
@@ -93,7 +93,7 @@ def by_speaker(speakers: Sequence[str], confusions: Counts, runs: int = 1, level
 
     Args:
         speakers: S names.
-        confusions: (S, K, K), as of :func:`ser.evaluation.scores.speaker_confusions`.
+        confusions: (S, K, K), as of :func:`ser.evaluation.summary.speaker_confusions`.
         runs: How many runs tested each utterance.
         level: Of the intervals.
     """

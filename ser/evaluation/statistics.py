@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import bdtr, expit, logit, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
-from ser.evaluation.scores import Counts, FloatArray, IntArray, Score, recalls, uar
+from ser.runs.scores import Counts, FloatArray, IntArray, Score, recalls, uar
 
 RESAMPLES = 2000  # the standard error is then exact to 2 %
 FEW_SPEAKERS = 8  # below, too few to show whether speakers vary normally, as Student's interval assumes
@@ -117,7 +116,7 @@ def recall_interval(confusion: Counts, level: float = 0.95) -> Interval:
 
 
 def _wilson(rate: FloatArray, total: Counts, level: float) -> tuple[FloatArray, FloatArray]:
-    z2 = stats.norm.ppf((1 + level) / 2) ** 2
+    z2 = ndtri((1 + level) / 2) ** 2
     center = (rate + z2 / (2 * total)) / (1 + z2 / total)
     half = np.sqrt(z2 * (rate * (1 - rate) / total + z2 / (4 * total**2))) / (1 + z2 / total)
     return center - half, center + half
@@ -143,7 +142,7 @@ def score_interval(
     if _alike(error):
         return Interval.none(level, f"the score does not vary between the {speakers} speakers")
     # Where the score nears 0 or 1, the interval must not leave [0, 1]: d logit(p) / dp = 1 / (p (1 - p)).
-    half = stats.t.ppf((1 + level) / 2, speakers - 1) * error / (value * (1 - value))
+    half = stdtrit(speakers - 1, (1 + level) / 2) * error / (value * (1 - value))
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)), level, _caution(speakers))
 
 
@@ -208,9 +207,9 @@ def _student(value: float, error: float, freedom: float, level: float, speakers:
         if value == 0:
             return Difference(0.0, Interval(0.0, 0.0, level, _caution(speakers)), 1.0)
         return Difference(value, Interval.none(level, "the difference does not vary between speakers"), math.nan)
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
     interval = Interval(max(value - half, -1.0), min(value + half, 1.0), level, _caution(speakers))
-    return Difference(value, interval, float(2 * stats.t.sf(abs(value) / error, freedom)))
+    return Difference(value, interval, float(2 * stdtr(freedom, -abs(value) / error)))
 
 
 def _standard_error(confusions: Counts, statistic: Score, resamples: int, seed: int) -> float:
@@ -258,7 +257,7 @@ def sign_test(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
         theirs: (N,) how often the other did.
     """
     more, fewer = int((ours > theirs).sum()), int((ours < theirs).sum())
-    return float(stats.binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
+    return min(1.0, float(2 * bdtr(min(more, fewer), more + fewer, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> FloatArray:

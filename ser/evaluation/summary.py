@@ -11,12 +11,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from ser.errors import UserError
-from ser.evaluation.scores import Counts, FloatArray, macro_f1, recalls, speaker_confusions, uar, wa
 from ser.evaluation.statistics import Interval, mean_and_std, recall_interval, score_interval, wilson
 from ser.runs.folder import Evaluation, StoredRun
+from ser.runs.scores import Counts, FloatArray, IntArray, macro_f1, recalls, uar, wa
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 
 SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
@@ -237,30 +236,50 @@ def _refuse_mixture(runs: Sequence[StoredRun]) -> None:
             )
 
 
+def speaker_confusions(evaluations: Sequence[Evaluation]) -> tuple[list[str], IntArray]:
+    """Add up what several folds and seeds recognised, by speaker.
+
+    Args:
+        evaluations: Of the same labels.
+
+    Returns:
+        S names, sorted, and (S, K, K).
+    """
+    speakers = sorted({speaker for evaluation in evaluations for speaker in evaluation.speakers})
+    number = {speaker: i for i, speaker in enumerate(speakers)}
+    shape = (len(speakers), *2 * [len(evaluations[0].labels)])
+    confusions = np.zeros(np.prod(shape), dtype=np.int64)
+    for evaluation in evaluations:
+        rows = np.array([number[speaker] for speaker in evaluation.speakers])
+        cells = np.ravel_multi_index((rows, evaluation.targets, evaluation.predicted), shape)
+        confusions += np.bincount(cells, minlength=len(confusions))
+    return speakers, confusions.reshape(shape)
+
+
 def _joined(parts: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(
         labels=parts[0].labels,
         files=[file for part in parts for file in part.files],
         speakers=[speaker for part in parts for speaker in part.speakers],
-        targets=torch.cat([part.targets for part in parts]),
-        probabilities=torch.cat([part.probabilities for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
     )
 
 
 def _part(number: int | None, runs: Sequence[StoredRun], *, is_fold: bool) -> Part:
     scores = [run.test.scores() for run in runs]
     spread = {name: mean_and_std([score[name] for score in scores]) for name in SCORES}
-    confusion = sum(run.test.confusion for run in runs)
+    confusion = np.sum([run.test.confusion for run in runs], axis=0)
     epochs = [run.metrics["fit"]["epochs"] for run in runs if "fit" in run.metrics]
     return Part(
         number=number,
         tests=str(runs[0].protocol["tests"]) if is_fold else "",
         utterances=len(runs[0].test.files) if is_fold else sum(len(run.test.files) for run in runs),
-        lacks=[label for label, row in zip(runs[0].test.labels, np.asarray(confusion), strict=True) if not row.any()],
+        lacks=[label for label, row in zip(runs[0].test.labels, confusion, strict=True) if not row.any()],
         epochs=float(np.mean(epochs)) if epochs else math.nan,
         means={name: mean for name, (mean, _) in spread.items()},
         deviations={name: deviation for name, (_, deviation) in spread.items()},
-        pooled={name: float(score(np.asarray(confusion))) for name, score in SCORES.items()},
+        pooled={name: float(score(confusion)) for name, score in SCORES.items()},
     )
 
 
@@ -290,7 +309,7 @@ def _own_speakers(runs: Sequence[StoredRun], level: float) -> dict[str, Interval
     """Return intervals for the speakers of a single fold; seeds, which all test them, count with their mean."""
     if len({run.fold for run in runs}) > 1:
         return {}
-    confusion = np.mean([run.test.confusion.numpy() for run in runs], axis=0)
+    confusion = np.mean([run.test.confusion for run in runs], axis=0)
     return {
         "uar": recall_interval(confusion, level),
         "wa": wilson(confusion.trace(), confusion.sum(), level),

@@ -50,8 +50,8 @@ def calibration(id: str, summary: Summary) -> Calibration:
 
 
 def _reliability(evaluations: Sequence[Evaluation]) -> Reliability:
-    probabilities = np.concatenate([evaluation.probabilities.numpy() for evaluation in evaluations])
-    return reliability(probabilities, np.concatenate([evaluation.targets.numpy() for evaluation in evaluations]))
+    probabilities = np.concatenate([evaluation.probabilities for evaluation in evaluations])
+    return reliability(probabilities, np.concatenate([evaluation.targets for evaluation in evaluations]))
 
 
 def _reliability_plot(id: str, shown: dict[str, Reliability]) -> Plot:
@@ -74,7 +74,7 @@ def _reliability_plot(id: str, shown: dict[str, Reliability]) -> Plot:
 
 
 def _coverage_plot(id: str, summary: Summary) -> Plot:
-    found = selective(summary.pooled.probabilities.numpy(), summary.pooled.targets.numpy())
+    found = selective(summary.pooled.probabilities, summary.pooled.targets)
     answers = found.coverage * len(summary.pooled.files)
     begin = int(np.argmax((answers > FEWEST - 0.5) & (found.coverage >= 0.1))) if answers[-1] >= FEWEST else 0
     chosen = np.unique(np.linspace(begin, len(found.coverage) - 1, POINTS).round().astype(int))

@@ -50,8 +50,8 @@ def confident_mistakes(runs: Iterable[StoredRun], most: int = MOST) -> list[Mist
 
 def _mistakes(run: StoredRun) -> Iterable[Mistake]:
     test = run.test
-    predicted = test.probabilities.argmax(dim=1).tolist()
-    columns = zip(test.files, test.speakers, test.targets.tolist(), predicted, test.probabilities.tolist(), strict=True)
+    numbers = (array.tolist() for array in (test.targets, test.predicted, test.probabilities))
+    columns = zip(test.files, test.speakers, *numbers, strict=True)
     for file, speaker, target, recognised, probabilities in columns:
         if recognised != target:
             yield Mistake(

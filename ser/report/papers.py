@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ser.evaluation.scores import FloatArray, IntArray
+from ser.runs.scores import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

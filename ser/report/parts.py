@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from ser.evaluation.statistics import Interval
@@ -142,7 +143,8 @@ def _described(name: str, evaluation: Evaluation) -> str:
     times = len(evaluation.files) // files  # of several seeds, or of overlapping folds
     count = f"{files} utterances{f', {times} times each' if times > 1 else ''}"
     said = f"{name}: {count}, " + ", ".join(f"{NAMES[score]} {percent(scores[score])}" for score in NAMES)
-    mistakes = evaluation.confusion.clone().fill_diagonal_(0)
+    mistakes = evaluation.confusion.copy()
+    np.fill_diagonal(mistakes, 0)
     most = int(mistakes.max())
     if not most:
         return f"{said}. Nothing was confused."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
+import numpy as np
 
 from ser.evaluation.summary import Summary
 from ser.report.papers import Result, published
@@ -102,7 +102,7 @@ def _ours(id: str, summary: Summary, results: Sequence[Result]) -> Plot:
     wanted = next(result.labels for result in results if result.confusion is not None)
     if set(wanted) == set(ours.labels):
         order = [list(ours.labels).index(label) for label in wanted]
-        position = torch.tensor(order).argsort()  # of each of our emotions in the paper's order
+        position = np.argsort(order)  # of each of our emotions in the paper's order
         ours = replace(
             ours, labels=list(wanted), targets=position[ours.targets], probabilities=ours.probabilities[:, order]
         )

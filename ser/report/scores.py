@@ -54,7 +54,7 @@ def matrix(id: str, summary: Summary) -> Plot:
 def recalls_plot(id: str, summary: Summary) -> Plot:
     """Return the recall of every emotion with its interval."""
     recalls = summary.recalls
-    support = summary.pooled.confusion.sum(dim=1).tolist()
+    support = summary.pooled.confusion.sum(axis=1).tolist()
     marked = [recall.interval for recall in recalls.values()]
     rows = [
         [label, percent(recall.value), str(recall.interval), str(count)]

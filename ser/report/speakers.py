@@ -3,9 +3,8 @@
 import math
 
 from ser.evaluation.groups import UNKNOWN, Group, Groups, by_gender, by_speaker
-from ser.evaluation.scores import speaker_confusions
 from ser.evaluation.statistics import Difference, Interval
-from ser.evaluation.summary import Summary
+from ser.evaluation.summary import Summary, speaker_confusions
 from ser.report.parts import Plot, TextTable, percent, point, remarks
 from ser.report.plots import Point, dots_figure
 

@@ -19,16 +19,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 import yaml
 from rich.cells import cell_len
 from rich.console import Console
-from torch import Tensor
 
 from ser.errors import UserError, cannot_create
+from ser.runs.scores import FloatArray, IntArray, confusion_matrix, macro_f1, recalls, uar, wa
 from ser.settings.names import OptionalName
 from ser.terminal.tables import PlainTable, side_by_side
-from ser.training.metrics import confusion_matrix, macro_f1, recalls, uar, wa
 
 SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
 
@@ -116,41 +115,42 @@ class Evaluation:
         labels: K names, in the order of the columns of ``probabilities``.
         files: N files, relative to the corpus.
         speakers: N speakers.
-        targets: (N,) class numbers.
-        probabilities: (N, K).
+        targets: (N,) class numbers, int64.
+        probabilities: (N, K), float32 or float64.
     """
 
     labels: Sequence[str]
     files: Sequence[str]
     speakers: Sequence[str]
-    targets: Tensor
-    probabilities: Tensor
+    targets: IntArray
+    probabilities: FloatArray
 
     @cached_property
-    def confusion(self) -> Tensor:
+    def predicted(self) -> IntArray:
+        """The classes that were recognised, (N,)."""
+        predicted: IntArray = self.probabilities.argmax(axis=1)
+        return predicted
+
+    @cached_property
+    def confusion(self) -> IntArray:
         """Counts by true (row) and recognised (column) class, (K, K)."""
-        return confusion_matrix(self.targets, self.probabilities.argmax(dim=1), len(self.labels))
+        return confusion_matrix(self.targets, self.predicted, len(self.labels))
 
     @cached_property
     def recalls(self) -> dict[str, float]:
         """Recall of every class; NaN for a class that does not occur."""
-        return dict(zip(self.labels, recalls(self.confusion.double()).tolist(), strict=True))
+        return dict(zip(self.labels, recalls(self.confusion).tolist(), strict=True))
 
     def scores(self) -> dict[str, Any]:
         """Return UAR, WA, macro-F1, recalls, the confusion matrix and the number of utterances, as plain data."""
-        confusion = self.confusion.double()
         return {
-            "uar": uar(confusion).item(),
-            "wa": wa(confusion).item(),
-            "macro_f1": macro_f1(confusion).item(),
+            "uar": uar(self.confusion).item(),
+            "wa": wa(self.confusion).item(),
+            "macro_f1": macro_f1(self.confusion).item(),
             "recalls": {label: None if math.isnan(value) else value for label, value in self.recalls.items()},
             "confusion": self.confusion.tolist(),
             "utterances": len(self.targets),
         }
-
-    def fields(self) -> dict[str, Any]:
-        """Return the constructor's arguments, as plain data that a checkpoint can hold."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_csv(cls, content: str, labels: Sequence[str]) -> "Evaluation":
@@ -165,16 +165,14 @@ class Evaluation:
             labels=list(labels),
             files=[row["file"] for row in rows],
             speakers=[row["speaker"] for row in rows],
-            targets=torch.tensor([labels.index(row["target"]) for row in rows]),
-            probabilities=torch.tensor(probabilities, dtype=torch.float64),
+            targets=np.array([labels.index(row["target"]) for row in rows], np.int64),
+            probabilities=np.array(probabilities, np.float64).reshape(len(rows), len(labels)),
         )
 
     def csv(self) -> bytes:
         """Return a row per utterance: file, speaker, target, predicted, and the probability of every class."""
-        predicted = self.probabilities.argmax(dim=1).tolist()
-        columns = zip(
-            self.files, self.speakers, self.targets.tolist(), predicted, self.probabilities.tolist(), strict=True
-        )
+        numbers = (array.tolist() for array in (self.targets, self.predicted, self.probabilities))
+        columns = zip(self.files, self.speakers, *numbers, strict=True)
         rows = [[file, speaker, self.labels[t], self.labels[p], *row] for file, speaker, t, p, row in columns]
         return table_as_csv(["file", "speaker", "target", "predicted", *map(probability_column, self.labels)], rows)
 

@@ -1,5 +1,6 @@
 """The recorder: a callback that writes the run folder and shows results while a run goes on."""
 
+import dataclasses
 import json
 import math
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -237,7 +239,7 @@ class RunRecorder(Callback):
         """Return what a resumed fit needs: the latest and the best epoch so far, and the clock."""
         plain = {"latest": self._latest, "best": self._best}
         return {
-            **{name: epoch and (epoch[0], epoch[1].fields()) for name, epoch in plain.items()},
+            **{name: epoch and (epoch[0], _as_tensors(epoch[1])) for name, epoch in plain.items()},
             "best_score": self._best_score,
             "history": self._history,
         }
@@ -245,7 +247,7 @@ class RunRecorder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._latest, self._best = (
-            (state_dict[name][0], Evaluation(**state_dict[name][1])) if state_dict[name] else None
+            (state_dict[name][0], _from_tensors(**state_dict[name][1])) if state_dict[name] else None
             for name in ("latest", "best")
         )
         self._best_score = state_dict["best_score"]
@@ -280,7 +282,7 @@ class RunRecorder(Callback):
         positions, probabilities, targets = gathered
         data = _corpus(trainer)
         utterances = [data.table[position] for position in positions.tolist()]
-        return Evaluation(
+        return _from_tensors(
             labels=list(data.labels),
             files=[data.relative(utterance.path) for utterance in utterances],
             speakers=[utterance.speaker for utterance in utterances],
@@ -343,6 +345,17 @@ class RunRecorder(Callback):
 
     def _has(self, name: str) -> bool:
         return (self.run.path / name).exists()
+
+
+def _from_tensors(targets: Tensor, probabilities: Tensor, **names: Sequence[str]) -> Evaluation:
+    wide = torch.promote_types(probabilities.dtype, torch.float32)  # NumPy has no bfloat16
+    return Evaluation(targets=targets.numpy(), probabilities=probabilities.to(wide).numpy(), **names)
+
+
+def _as_tensors(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the arguments of :func:`_from_tensors`, which a checkpoint can hold."""
+    fields = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
+    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in fields.items()}
 
 
 def _refuse_unshared(run: Path) -> None:

@@ -80,9 +80,11 @@ def differences(now: Mapping[str, Any], then: Mapping[str, Any], apart: str = NO
     ours, theirs = decisive(now, apart), decisive(then, apart)
     found: list[Changed] = []
     for name in sorted({**theirs, **ours}, key=lambda name: not name.endswith(".class_path")):
-        before, after = _value(theirs, name), _value(ours, name)
         owner = name.removesuffix(".class_path")
-        if before != after and not any(owner.startswith(f"{other.name}.") for other in found):
+        if any(owner.startswith(f"{other.name}.") for other in found):
+            continue
+        before, after = _value(theirs, name), _value(ours, name)
+        if before != after:
             found.append(Changed(owner, before, after))
     return found
 
@@ -110,7 +112,7 @@ def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _value(settings: Mapping[str, Any], name: str) -> Any:
-    """Return a setting, or its default where a config does not name it."""
+    """Return a setting, or its default where a config does not name it; that alone has a class imported."""
     owner, _, option = name.rpartition(".")
     if name in settings:
         return settings[name]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
@@ -139,13 +139,12 @@ class WandbLogger(loggers.WandbLogger):
         """
         import wandb
 
-        predicted = evaluation.probabilities.argmax(dim=1).tolist()
         recalls = [[label, recall] for label, recall in evaluation.recalls.items()]
         self.experiment.log(
             {
                 f"{stage}/confusion_matrix": wandb.plot.confusion_matrix(
                     y_true=evaluation.targets.tolist(),
-                    preds=predicted,
+                    preds=evaluation.predicted.tolist(),
                     class_names=list(evaluation.labels),
                     title=f"{stage} confusion",
                 ),
@@ -168,9 +167,8 @@ class WandbLogger(loggers.WandbLogger):
         """
         import wandb
 
-        confidences, predicted = evaluation.probabilities.max(dim=1)
-        wrong = predicted != evaluation.targets
-        order = torch.argsort(confidences + wrong, descending=True).tolist()
+        confidences, wrong = evaluation.probabilities.max(axis=1), evaluation.predicted != evaluation.targets
+        order = np.argsort(-confidences - wrong, kind="stable").tolist()
         table = wandb.Table(columns=["file", "speaker", "target", "predicted", "confidence", "correct", "audio"])
         spare = self.audio_mb * 1e6
         for row, i in enumerate(order):
@@ -181,8 +179,8 @@ class WandbLogger(loggers.WandbLogger):
             table.add_data(
                 evaluation.files[i],
                 evaluation.speakers[i],
-                evaluation.labels[int(evaluation.targets[i])],
-                evaluation.labels[int(predicted[i])],
+                evaluation.labels[evaluation.targets[i]],
+                evaluation.labels[evaluation.predicted[i]],
                 confidences[i].item(),
                 not wrong[i],
                 wandb.Audio(str(path)) if heard else None,
@@ -225,21 +223,20 @@ def heat_map(evaluation: Evaluation) -> Any:
     """
     from matplotlib.figure import Figure
 
-    confusion = evaluation.confusion.double()
-    share = (confusion / confusion.sum(dim=1, keepdim=True)).nan_to_num()
+    confusion = evaluation.confusion
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     size = 1.6 + 0.9 * len(evaluation.labels)
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(evaluation.labels))
     labels = [label if len(label) <= DRAWN else f"{label[: DRAWN - 1]}…" for label in evaluation.labels]
     labels = [label.replace("$", r"\$") for label in labels]  # Matplotlib takes what two of them enclose for a formula
     axes.set_xticks(ticks, labels, rotation=45, ha="right")
     axes.set_yticks(ticks, labels)
     axes.set(xlabel="predicted", ylabel="truth")
-    for row, column in torch.cartesian_prod(torch.arange(len(ticks)), torch.arange(len(ticks))).tolist():
-        value = share[row, column].item()
-        text = f"{value:.0%}\n{int(confusion[row, column])}"
+    for (row, column), value in np.ndenumerate(share):
+        text = f"{value:.0%}\n{confusion[row, column]}"
         axes.text(column, row, text, ha="center", va="center", color="white" if value > 0.5 else "black")
     figure.colorbar(image, label="share of the true class")
     return figure

@@ -214,13 +214,6 @@ def test_a_folder_that_cannot_be_written(ser, table, tmp_path):
     assert "Pictures cannot be written to" in err
 
 
-def test_help(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["data", "--help"])
-    assert end.value.code == 0
-    assert "--pictures" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("pattern", "stopped", "why"),
     [

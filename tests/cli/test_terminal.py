@@ -197,8 +197,8 @@ def test_ten_emotions_fit_eighty_columns(labels, capsys, monkeypatch):
         labels=labels,
         files=["a"] * 10,
         speakers=["x"] * 10,
-        targets=torch.arange(10),
-        probabilities=torch.eye(10).roll(1, 0),
+        targets=np.arange(10),
+        probabilities=np.roll(np.eye(10), 1, axis=0),
     )
     evaluation.print("Ten emotions, test: 10 utterances of speaker x")
     shown = capsys.readouterr().out

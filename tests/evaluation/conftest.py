@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
+from scipy.special import softmax
 
 from ser.runs.folder import Evaluation, table_as_csv
 
@@ -23,8 +23,8 @@ def _evaluation(random: np.random.Generator, speaker: str, labels: list[str], co
         labels=labels,
         files=[f"{speaker}/{labels[target]}{number}.wav" for number, target in enumerate(targets)],
         speakers=[speaker] * count,
-        targets=torch.tensor(targets),
-        probabilities=torch.tensor(logits).softmax(dim=1),
+        targets=targets,
+        probabilities=softmax(logits, axis=1),
     )
 
 

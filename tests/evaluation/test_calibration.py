@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
@@ -95,7 +94,7 @@ def run_of(test_is_validation, validation=True):
     def evaluation(seed):
         probabilities, targets = drawn(500, sharpness=3, seed=seed)
         names = [str(i) for i in range(len(targets))]
-        return Evaluation(list("abcd"), names, names, torch.from_numpy(targets), torch.from_numpy(probabilities))
+        return Evaluation(list("abcd"), names, names, targets, probabilities)
 
     protocol = {"test_is_validation": test_is_validation}
     return StoredRun(Path("run"), {}, protocol, {}, evaluation(1), evaluation(2) if validation else None, [])
@@ -104,11 +103,10 @@ def run_of(test_is_validation, validation=True):
 def test_a_run_is_calibrated_by_its_validation_side():
     run = run_of(test_is_validation=False)
     temperature, after = calibrated(run)
-    assert temperature == fit_temperature(run.validation.probabilities.numpy(), run.validation.targets.numpy())
-    assert temperature != fit_temperature(run.test.probabilities.numpy(), run.test.targets.numpy())
+    assert temperature == fit_temperature(run.validation.probabilities, run.validation.targets)
+    assert temperature != fit_temperature(run.test.probabilities, run.test.targets)
     before, now = (
-        reliability(side.probabilities.numpy(), side.targets.numpy()).expected_calibration_error
-        for side in (run.test, after)
+        reliability(side.probabilities, side.targets).expected_calibration_error for side in (run.test, after)
     )
     assert now < before / 2
     assert after.confusion.tolist() == run.test.confusion.tolist()

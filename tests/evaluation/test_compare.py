@@ -12,9 +12,9 @@ from statsmodels.stats.multitest import multipletests
 from ser.cli import main
 from ser.errors import UserError
 from ser.evaluation.compare import compare
-from ser.evaluation.scores import uar
 from ser.evaluation.statistics import paired_difference
 from ser.runs.folder import find_runs
+from ser.runs.scores import uar
 
 CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 RUNS = Path("runs")
@@ -41,7 +41,7 @@ def compared(*names):
 
 def confusions(name):
     """One matrix per speaker: a fold tests one."""
-    return np.array([run.test.confusion.numpy() for run in find_runs(RUNS / name)])
+    return np.array([run.test.confusion for run in find_runs(RUNS / name)])
 
 
 # -- what is computed --
@@ -67,7 +67,7 @@ def test_two_experiments_are_paired_by_utterance(write):
 
 def recognised(name):
     tests = [run.test for run in find_runs(RUNS / name)]
-    return np.concatenate([(test.probabilities.argmax(dim=1) == test.targets).numpy() for test in tests])
+    return np.concatenate([test.predicted == test.targets for test in tests])
 
 
 def test_the_order_of_rows_does_not_matter(write):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ser.evaluation.groups import by_gender, by_speaker
-from ser.evaluation.scores import uar
 from ser.evaluation.statistics import group_gap, recall_interval, score_interval
+from ser.runs.scores import uar
 
 SPEAKERS = ["ann", "bob", "cat", "dan", "eve"]
 GENDERS = {"ann": "female", "bob": "male", "cat": "female", "dan": "male", "eve": None}

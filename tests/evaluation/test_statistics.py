@@ -1,4 +1,4 @@
-"""Intervals and tests, held against SciPy, statsmodels, ser.training.metrics and a simulation that knows the truth."""
+"""Intervals and tests, held against SciPy, statsmodels, and a simulation that knows the truth."""
 
 import json
 import math
@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 from scipy.special import expit, logit
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from ser.evaluation import scores
-from ser.evaluation.scores import macro_f1, speaker_confusions, uar, wa
 from ser.evaluation.statistics import (
     FEW_SPEAKERS,
     Interval,
@@ -29,8 +26,7 @@ from ser.evaluation.statistics import (
     sign_test,
     wilson,
 )
-from ser.runs.folder import Evaluation
-from ser.training import metrics
+from ser.runs.scores import macro_f1, uar, wa
 
 COVERAGE = Path(__file__).parents[2] / "benchmarks/interval_coverage.py"
 
@@ -46,33 +42,6 @@ def made(speakers, seed=0, *, classes=4, each=20, recall=0.6):
 
 def bounds(interval):
     return interval.low, interval.high
-
-
-# -- scores --
-
-
-@pytest.mark.parametrize("name", ["recalls", "uar", "wa", "macro_f1"])
-def test_scores_of_many_matrices_are_those_of_each(name):
-    confusions = np.random.default_rng(1).integers(0, 3, (2, 30, 4, 4))
-    confusions[0, :10, 2] = 0  # a class without a true utterance
-    confusions[0, :5, :, 2] = 0  # and never recognised
-    together = getattr(scores, name)(confusions)
-    for where in np.ndindex(confusions.shape[:2]):
-        alone = getattr(metrics, name)(torch.tensor(confusions[where]).double())
-        np.testing.assert_allclose(together[where], alone.numpy())
-        np.testing.assert_allclose(together[where], getattr(scores, name)(confusions[where] / 3))  # a mean of runs
-
-
-def test_what_several_runs_said_of_a_speaker_is_added_up():
-    def said(speakers, targets, predicted):
-        probabilities = torch.eye(2)[torch.tensor(predicted)]
-        return Evaluation(["a", "b"], [""] * len(speakers), speakers, torch.tensor(targets), probabilities)
-
-    speakers, confusions = speaker_confusions(
-        [said(["eve", "bob", "eve"], [0, 1, 1], [0, 0, 1]), said(["bob", "ann"], [1, 0], [1, 1])]
-    )
-    assert speakers == ["ann", "bob", "eve"]
-    assert confusions.tolist() == [[[0, 1], [0, 0]], [[0, 0], [1, 1]], [[1, 0], [0, 1]]]
 
 
 # -- intervals on the split's own speakers --

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from ser.errors import UserError
-from ser.evaluation.summary import summarise
+from ser.evaluation.summary import speaker_confusions, summarise
 from ser.evaluation.summary_table import print_summary
 from ser.runs.folder import Evaluation, StoredRun
 
@@ -42,8 +41,8 @@ def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), se
         labels=labels,
         files=[f"{SPEAKERS[fold]}{i}.wav" for i in range(count)],
         speakers=[SPEAKERS[fold]] * count,
-        targets=torch.tensor(targets),
-        probabilities=torch.eye(len(labels), dtype=torch.float64)[guesses] * 0.5 + 0.1,
+        targets=np.array(targets),
+        probabilities=np.eye(len(labels))[guesses] * 0.5 + 0.1,
     )
     config = {"run": {"system": "net"}, "seed_everything": seed, **(settings or {})}
     path = Path("runs/made", f"fold{fold}-seed{seed}")
@@ -51,8 +50,8 @@ def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), se
 
 
 def truth_and_said(evaluations):
-    truth = np.concatenate([evaluation.targets.numpy() for evaluation in evaluations])
-    said = np.concatenate([evaluation.probabilities.argmax(dim=1).numpy() for evaluation in evaluations])
+    truth = np.concatenate([evaluation.targets for evaluation in evaluations])
+    said = np.concatenate([evaluation.predicted for evaluation in evaluations])
     return truth, said
 
 
@@ -270,3 +269,15 @@ def test_the_tables_fit_80_columns_whatever_the_names(monkeypatch, capsys):
             assert printed.count(label) >= 2  # in its row, and as its column or what that stands for
         for label, counts in zip(labels, summary.pooled.confusion.tolist(), strict=True):
             assert any(line.removeprefix(label).split()[: len(labels)] == list(map(str, counts)) for line in tables)
+
+
+def test_what_several_runs_said_of_a_speaker_is_added_up():
+    def said(speakers, targets, predicted):
+        probabilities = np.eye(2)[predicted]
+        return Evaluation(["a", "b"], [""] * len(speakers), speakers, np.array(targets), probabilities)
+
+    speakers, confusions = speaker_confusions(
+        [said(["eve", "bob", "eve"], [0, 1, 1], [0, 0, 1]), said(["bob", "ann"], [1, 0], [1, 1])]
+    )
+    assert speakers == ["ann", "bob", "eve"]
+    assert confusions.tolist() == [[[0, 1], [0, 0]], [[0, 0], [1, 1]], [[1, 0], [0, 1]]]

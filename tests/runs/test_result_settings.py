@@ -1,8 +1,5 @@
 """Which settings decide a result: what counts, what does not, and what is the same under another name."""
 
-import subprocess
-import sys
-
 import pytest
 
 from ser.data import LogMel
@@ -112,8 +109,3 @@ def test_a_config_makes_nothing_be_imported(tmp_path, monkeypatch):
     evil = {"class_path": "evil.Net", "init_args": {"a": 1}}
     named = differences(config(model__net={"class_path": "evil.Net", "init_args": {}}), config(model__net=evil))
     assert [line.name for line in named] == ["model.net.a"]
-
-
-def test_the_list_needs_no_torch():
-    script = "import sys, ser.runs.settings; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pytest
-import torch
 
 from ser.cli import main
 from ser.runs.folder import Evaluation, RunFolder
@@ -140,8 +140,8 @@ def test_recordings_are_kept_up_to_a_size(tmp_path, monkeypatch):
         labels=["calm", "wild"],
         files=list(recordings),
         speakers=["x"] * 4,
-        targets=torch.tensor([0, 0, 0, 1]),
-        probabilities=torch.tensor([[0.1, 0.9], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6]]),
+        targets=np.array([0, 0, 0, 1]),
+        probabilities=np.array([[0.1, 0.9], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6]]),
     )
     try:
         logger.log_predictions("test", evaluation, recordings)
@@ -154,7 +154,7 @@ def test_recordings_are_kept_up_to_a_size(tmp_path, monkeypatch):
 def evaluation_of(labels):
     count = len(labels)
     names = [f"{number}.wav" for number in range(count)]
-    return Evaluation(labels, names, ["x"] * count, torch.arange(count), torch.eye(count).roll(1, 0))
+    return Evaluation(labels, names, ["x"] * count, np.arange(count), np.roll(np.eye(count), 1, axis=0))
 
 
 def test_heat_map_takes_any_label():
@@ -261,7 +261,7 @@ def test_a_server_that_cannot_be_reached_leaves_the_run_offline_with_one_message
 KILLED = """
 import os, signal, subprocess, time
 from pathlib import Path
-import torch
+import numpy as np
 from ser.runs.folder import Evaluation, RunFolder
 from ser.training.tracking import WandbLogger, finish, silence
 silence()
@@ -274,7 +274,7 @@ os.kill(service, signal.SIGKILL)
 time.sleep(0.5)
 for _ in range(3):
     logger.log_metrics({"val/uar": 0.5})
-    logger.log_evaluation("test", Evaluation(["a", "b"], ["x", "y"], ["s", "s"], torch.arange(2), torch.eye(2)))
+    logger.log_evaluation("test", Evaluation(["a", "b"], ["x", "y"], ["s", "s"], np.arange(2), np.eye(2)))
 assert logger.where() is None
 logger.finalize("success")
 finish(failed=False)
@@ -303,8 +303,8 @@ def test_heat_map_shows_counts_and_shares():
         labels=["calm", "wild"],
         files=["a", "b", "c"],
         speakers=["x", "x", "x"],
-        targets=torch.tensor([0, 0, 1]),
-        probabilities=torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]),
+        targets=np.array([0, 0, 1]),
+        probabilities=np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]),
     )
     axes = heat_map(evaluation).axes[0]
     assert [text.get_text() for text in axes.texts] == ["50%\n1", "50%\n1", "0%\n0", "100%\n1"]

@@ -1,0 +1,56 @@
+"""UAR, WA and macro-F1 of many confusion matrices at once, in NumPy; `ser.training.metrics` has them in torch.
+
+A confusion matrix counts utterances, rows by true class and columns by recognised class. It need not hold whole
+numbers: the mean of several runs' matrices is one too. A class without a true utterance has no recall and is left out
+of the UAR, as in scikit-learn's ``balanced_accuracy_score``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Counts = npt.NDArray[Any]  # whole numbers, or means of them
+Score = Callable[[Counts], FloatArray]
+
+
+def recalls(confusions: Counts) -> FloatArray:
+    """Return the recall of every class, NaN for one without a true utterance; (..., K, K) to (..., K)."""
+    return _shares(_hits(confusions), confusions.sum(axis=-1))
+
+
+def uar(confusions: Counts) -> FloatArray:
+    """Return the unweighted average recall of the classes that occur, in [0, 1]; (..., K, K) to (...)."""
+    return _mean(recalls(confusions))
+
+
+def wa(confusions: Counts) -> FloatArray:
+    """Return the weighted accuracy, in [0, 1]; (..., K, K) to (...)."""
+    return _shares(_hits(confusions).sum(axis=-1), confusions.sum(axis=(-2, -1)))
+
+
+def macro_f1(confusions: Counts) -> FloatArray:
+    """Return the mean F1 of the classes that occur, as truth or as recognised, in [0, 1]; (..., K, K) to (...)."""
+    return _mean(_shares(2 * _hits(confusions), confusions.sum(axis=-2) + confusions.sum(axis=-1)))
+
+
+def confusion_matrix(targets: IntArray, predicted: IntArray, classes: int) -> IntArray:
+    """Count N utterances by true and recognised class; (N,) and (N,) to (K, K)."""
+    return np.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def _hits(confusions: Counts) -> Counts:
+    return confusions.diagonal(axis1=-2, axis2=-1)
+
+
+def _shares(part: Counts, whole: Counts) -> FloatArray:
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return np.asarray(part / whole)
+
+
+def _mean(values: FloatArray) -> FloatArray:
+    """Return the mean of what is not NaN, over the last axis."""
+    return _shares(np.nansum(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
