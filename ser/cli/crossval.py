@@ -82,7 +82,7 @@ class CrossvalCLI(PlanningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a cross-validation."""
-        own_options.add_crossval(parser)
+        own_options.add_crossval(parser, int | None)
         super().add_arguments_to_parser(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

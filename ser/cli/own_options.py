@@ -5,18 +5,21 @@ Each function adds them to the parser that its verb parses with, or to the one t
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ser.cli.arguments import ArgumentParser
 
 ALL = "All options of a fit: ser fit --help."
 
 
-def add_crossval(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a cross-validation."""
+def add_crossval(parser: argparse.ArgumentParser, int_or_null: Any = int) -> None:
+    """Add the options of a cross-validation; argparse knows no types such as ``int | None``."""
     parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, as in 0,1,2")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, from --seed_everything on")
     parser.add_argument(
-        "--jobs", type=int, help="fits at once, which share the cores, or the GPUs; null is one, or one for each GPU"
+        "--jobs",
+        type=int_or_null,
+        help="fits at once, which share the cores, or the GPUs; null is one, or one for each GPU",
     )
 
 

@@ -127,7 +127,7 @@ def test_no_caches(ser, cache_dir):
         (["--older_than_days", "nan"], "it must be a number of days"),
         (["--older_than_days", "week"], "invalid float value: 'week'"),
         (["--all", "--remove", "abc"], "not allowed with argument"),
-        (["--al"], "unrecognized arguments: --al"),
+        (["--al"], "There is no option '--al'. Did you mean '--all'?"),
         (["--cache_dir", "nowhere"], "There is no folder nowhere"),
     ],
 )

@@ -176,7 +176,7 @@ def test_pictures_are_saved(ser, table, tmp_path):
         (["--data", "Synthetik"], "there is no 'Synthetik'. Did you mean 'Synthetic'?"),
         (["--data", "Synthetic", "--data.rot", "x"], "has no option 'rot'. Did you mean 'root'?"),
         (["--data", "Synthetic", "--formt", "json"], "There is no option '--formt'. Did you mean '--format'?"),
-        (["--data", "Synthetic", "--format", "xml"], "expected one of"),
+        (["--data", "Synthetic", "--format", "xml"], "invalid choice: 'xml' (choose from 'text', 'json')"),
         (["--data", "Synthetic", "--data.fold", "8"], "Fold 8 does not exist"),
         (["--data", "Synthetic", "--data.batch_size", "0"], "batch_size is 0"),
         (["--data", "Synthetic", "--data.root", "nowhere"], "nowhere does not exist"),

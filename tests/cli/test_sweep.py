@@ -229,7 +229,7 @@ def refused(tmp_path, capsys, monkeypatch):
         (["small.yaml", "--count", 1, "--jobs", 0], "--count is 1 and --jobs 0"),
         (["small.yaml"], "the following arguments are required: --count"),
         (["small.yaml", "--count", "many"], "invalid int value: 'many'"),
-        (["small.yaml", "--count", 1, "--foldz", "all"], "unrecognized arguments: --foldz all"),
+        (["small.yaml", "--count", 1, "--foldz", "all"], "There is no option '--foldz'. Did you mean '--folds'?"),
         (["small.yaml", "--count", 1, "--folds", "0,9"], "There is no fold .?9.?: the protocol makes 8 folds"),
         (["small.yaml", "--count", 1, "--", "--data.rot", "x"], "no option 'rot'. Did you mean 'root'?"),
         (["small.yaml", "--count", 1, "--", "--optimizer.lr=0.1"], "--optimizer.lr cannot be given to the trials"),

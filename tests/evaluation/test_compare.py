@@ -303,7 +303,7 @@ BAD_INPUT = {
     "damaged": (["exp", "damaged"], "fold0-seed1 is damaged"),
     "level": (["exp", "exp", "--level", "95"], "--level is 95.0; it must be between 0 and 1"),
     "level in words": (["exp", "exp", "--level", "high"], "invalid float value: 'high'"),
-    "option": (["exp", "--formt", "json"], "unrecognized arguments: --formt"),
+    "option": (["exp", "--formt", "json"], "There is no option '--formt'. Did you mean '--format'?"),
 }
 
 

@@ -497,7 +497,7 @@ def test_a_fit_that_diverged_can_be_reported(report, write_run):
         (["fine", "--output", "page.pdf"], "it must end in .html"),
         (["fine", "--output", "file/page.html"], "cannot be written to"),
         (["fine", "--audio"], "which protocol.json names, is not here"),
-        (["fine", "--audi"], "There is no option '--audi'"),
+        (["fine", "--audi"], "There is no option '--audi'. Did you mean '--audio'? See ser report --help."),
     ],
 )
 def test_bad_input_gets_one_message_and_writes_nothing(write_run, monkeypatch, capsys, arguments, message):
