@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from ser.cli import main
+from ser.runs.folder import RunFolder
+from ser.runs.recorder import RunRecorder
 
 CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 OPTIONS = ["--config", str(CONFIG), "--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]
@@ -63,3 +66,19 @@ def test_a_test_that_was_limited_is_reported_as_what_it_was(fit):
     page = Path("page.html").read_text()
     assert "was tested on 8 utterances of 1 speaker" in page
     assert "Only a part of a test was scored: 8 of 24 utterances in fold0-seed1." in page
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_checkpoint_keeps_the_evaluations_as_tensors(dtype, tmp_path):
+    probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.5]], dtype=dtype)
+    names = {"labels": ["a", "b"], "files": ["x", "y"], "speakers": ["s", "s"]}
+    kept = {"latest": (3, {**names, "targets": torch.tensor([1, 0]), "probabilities": probabilities}), "best": None}
+    for _ in range(2):
+        recorder = RunRecorder(RunFolder(tmp_path, "run"))
+        recorder.load_state_dict({**kept, "best_score": None, "history": []})
+        torch.save(recorder.state_dict(), tmp_path / "state.pt")
+        kept = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert kept["best"] is None
+    epoch, evaluation = kept["latest"]
+    assert (epoch, evaluation["probabilities"].tolist()) == (3, probabilities.tolist())
+    assert {name: evaluation[name] for name in names} == names
