@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ser.runs.folder import Evaluation, RunFolder
 from ser.terminal.streams import showing
 
+LONGEST_TAG, LONGEST_NAME = 64, 128  # characters, to W&B
 WANDB_ID = "wandb_id"  # file of the run folder
 HEARD = 10  # mistakes whose recordings are kept
 ANSWERS_WITHIN_S = 30.0  # a server, to the start of a run
@@ -79,7 +80,7 @@ class WandbLogger(loggers.WandbLogger):
         """
         self.run_folder = run
         self._facts = facts
-        self._wandb_init |= {"tags": [*self.tags, *tags], "job_type": job_type}
+        self._wandb_init |= {"tags": [tag[:LONGEST_TAG] for tag in (*self.tags, *tags)], "job_type": job_type}
 
     @property
     def version(self) -> None:
@@ -98,8 +99,8 @@ class WandbLogger(loggers.WandbLogger):
             self._name = path.name
             self._wandb_init |= {
                 "dir": str(path),
-                "name": path.name,
-                "group": path.parent.name,
+                "name": path.name[:LONGEST_NAME],
+                "group": path.parent.name[:LONGEST_NAME],
                 "id": _identity(path),
                 "config": self._facts(),
                 "settings": wandb.Settings(silent=True, init_timeout=ANSWERS_WITHIN_S),

@@ -284,6 +284,16 @@ os._exit(0)  # W&B itself is not asked again
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ps lists processes")
+def test_names_longer_than_w_and_b_takes_are_cut(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = WandbLogger(offline=True)
+    logger.attach(RunFolder(tmp_path / ("experiment-" * 20), "run-" * 40), ["corpus " * 30], dict)
+    logger.log_metrics({"val/uar": 0.5})
+    finish(failed=False)
+    assert "W&B" not in capsys.readouterr().err
+    assert not logger.lost
+
+
 def test_a_run_goes_on_where_w_and_b_dies(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", KILLED],
