@@ -26,20 +26,20 @@ class PlainTable(Table):
         self, words: Sequence[str], numbers: Sequence[str] = (), title: str | None = None, narrow: bool = False
     ) -> None:
         super().__init__(
-            title=None if title is None else _as_it_is(title),
+            title=None if title is None else as_it_is(title),
             title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 0 if narrow else 1, 0, 0),
             show_edge=False,
         )
         for header in words:
-            self.add_column(_as_it_is(header), overflow="fold")
+            self.add_column(as_it_is(header), overflow="fold")
         for header in numbers:
-            self.add_column(_as_it_is(header), justify="right", overflow="fold")
+            self.add_column(as_it_is(header), justify="right", overflow="fold")
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row of texts."""
-        super().add_row(*map(_as_it_is, cells), **options)
+        super().add_row(*map(as_it_is, cells), **options)
 
 
 def side_by_side(names: Sequence[str], width: int) -> tuple[list[str], str]:
@@ -59,7 +59,7 @@ def side_by_side(names: Sequence[str], width: int) -> tuple[list[str], str]:
     else:
         headers = [str(number) for number in range(1, len(names) + 1)]
     stand_for = [f"{header} {name}" for header, name in zip(headers, names, strict=True) if header != name]
-    return headers, _as_it_is(f"Columns: {', '.join(stand_for)}.").plain if stand_for else ""
+    return headers, as_it_is(f"Columns: {', '.join(stand_for)}.").plain if stand_for else ""
 
 
 def _beginning(name: str, names: Sequence[str]) -> str:
@@ -68,6 +68,6 @@ def _beginning(name: str, names: Sequence[str]) -> str:
     return next((it for it in beginnings if sum(other.startswith(it) for other in names) == 1), name)
 
 
-def _as_it_is(text: str) -> Text:
+def as_it_is(text: str) -> Text:
     """Return a text that Rich shows as it is, but for characters that would move the cursor or colour what follows."""
     return Text("".join(character if character.isprintable() else "?" for character in text))
