@@ -28,7 +28,7 @@ def in_a_thread():
 
 for warm_up in (work, in_a_thread, in_a_thread):
     warm_up()
-print(faults(work), faults(in_a_thread))
+print(faults(work), min(faults(in_a_thread) for _ in range(3)))  # a heap may be divided unhappily once
 """
 
 
