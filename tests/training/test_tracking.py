@@ -258,6 +258,16 @@ def test_a_server_that_cannot_be_reached_leaves_the_run_offline_with_one_message
     assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
 
 
+def test_names_longer_than_w_and_b_takes_are_cut(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = WandbLogger(offline=True)
+    logger.attach(RunFolder(tmp_path / ("experiment-" * 20), "run-" * 40), ["corpus " * 30], dict)
+    logger.log_metrics({"val/uar": 0.5})
+    finish(failed=False)
+    assert "W&B" not in capsys.readouterr().err
+    assert not logger.lost
+
+
 KILLED = """
 import os, signal, subprocess, time
 from pathlib import Path
@@ -284,16 +294,6 @@ os._exit(0)  # W&B itself is not asked again
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ps lists processes")
-def test_names_longer_than_w_and_b_takes_are_cut(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    logger = WandbLogger(offline=True)
-    logger.attach(RunFolder(tmp_path / ("experiment-" * 20), "run-" * 40), ["corpus " * 30], dict)
-    logger.log_metrics({"val/uar": 0.5})
-    finish(failed=False)
-    assert "W&B" not in capsys.readouterr().err
-    assert not logger.lost
-
-
 def test_a_run_goes_on_where_w_and_b_dies(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", KILLED],
@@ -301,7 +301,8 @@ def test_a_run_goes_on_where_w_and_b_dies(tmp_path):
         text=True,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "WANDB_MODE": "offline"},
+        # Without the address of a service that W&B runs for this process.
+        env={name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"} | {"WANDB_MODE": "offline"},
     )
     assert ended.stdout == "done\n", ended.stderr
     assert ended.stderr.count("so nothing more is logged there; the run folder holds everything.") == 1
