@@ -257,11 +257,7 @@ class SpeechCorpus(Batches):
     @property
     def fingerprint(self) -> str:
         """Hash of the corpus, its files and labels, and the split: equal for results on the same utterances."""
-        return self.fingerprint_of(self._fold)
-
-    def fingerprint_of(self, fold: Fold) -> str:
-        """Return the same of another fold."""
-        return fold.fingerprint(type(self).name, self.labels)
+        return self._fold.fingerprint
 
     def protocol_description(self) -> dict[str, Any]:
         """Return what ``protocol.json`` holds: everything that says on what a score was measured."""
@@ -280,7 +276,7 @@ class SpeechCorpus(Batches):
             "left_out": [{"file": self.relative(item.path), "reason": item.reason} for item in self.left_out],
             "found_and_published": self.found_and_published(),
             "genders": {utterance.speaker: utterance.gender for utterance in self.table},
-            **self._fold.description(self.labels),
+            **self._fold.description(),
         }
 
     def scored_description(self, side: Side, notes: Sequence[str]) -> dict[str, Any]:
@@ -296,8 +292,7 @@ class SpeechCorpus(Batches):
 
     def extended_history(self, history: Sequence[Fit]) -> list[Fit]:
         """Return a network's history with a fit on these data, which it may be going on with."""
-        facts = {"synthetic": self.synthetic, "merge": self.merge, "fingerprint": self.fingerprint}
-        return extended(history, fit_record(self._fold, self.identity, **facts))
+        return extended(history, fit_record(self._fold, self.identity, synthetic=self.synthetic, merge=self.merge))
 
     def is_fit(self, fit: Fit) -> bool:
         """Tell whether a fit was of these data: the same utterances, labels and split."""
@@ -317,7 +312,7 @@ class SpeechCorpus(Batches):
         """
         if not history:
             return []
-        return check_unheard(history, self._fold, side, self.identity, self.fingerprint)
+        return check_unheard(history, self._fold, side, self.identity)
 
     def summary(self) -> str:
         """Say in a line who is on which side, and in a table what an incomplete copy lacks."""
@@ -328,7 +323,8 @@ class SpeechCorpus(Batches):
     def fold_number(self, number: int) -> Fold:
         """Return any fold of the protocol, whichever this corpus is set to."""
         files = [self.relative(utterance.path) for utterance in self.table]
-        return Fold(self.protocol, number, self.table, files, [look.digest for look in self.recordings])
+        digests = [look.digest for look in self.recordings]
+        return Fold(self.protocol, number, self.table, files, digests, type(self).name, self.labels)
 
     @property
     def _fold(self) -> Fold:

@@ -184,12 +184,12 @@ class FoldRuns:
         """Say how the utterances of a run differ from those of the corpus as it is now."""
         now = self.corpus.fold_number(job.fold)
         then = json.loads((folder / "protocol.json").read_text())
-        if then["fingerprint"] == self.corpus.fingerprint_of(now):
+        if then["fingerprint"] == now.fingerprint:
             return []
         lines = []
         if then["labels"] != self.corpus.labels:
             lines.append(f"emotions: {', '.join(then['labels'])}, now {', '.join(self.corpus.labels)}")
-        described = now.description(self.corpus.labels)
+        described = now.description()
         for side in ("train", "val", "test"):
             before, after = set(then[side]["files"]), set(described[side]["files"])
             for files, what in ((before - after, "no longer there"), (after - before, "new")):

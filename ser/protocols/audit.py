@@ -215,6 +215,6 @@ def _count(found: Sequence[object], noun: str) -> str:
     return f"1 {noun} is" if len(found) == 1 else f"{len(found)} {noun}s are"
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = NAMED) -> str:
     """Name the first, and count the others."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

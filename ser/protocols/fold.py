@@ -19,16 +19,27 @@ class Fold:
         table: The utterances.
         files: Name of each one's file below the root.
         digests: Hash of each one's recording.
+        corpus: What kind of corpus they are of.
+        labels: Names of the classes.
     """
 
     def __init__(
-        self, protocol: Protocol, number: int, table: Sequence[Utterance], files: Sequence[str], digests: Sequence[str]
+        self,
+        protocol: Protocol,
+        number: int,
+        table: Sequence[Utterance],
+        files: Sequence[str],
+        digests: Sequence[str],
+        corpus: str,
+        labels: Sequence[str],
     ) -> None:
         self.protocol = protocol
         self.number = number
         self.table = table
         self.files = files
         self.digests = digests
+        self.corpus = corpus
+        self.labels = labels
 
     @cached_property
     def split(self) -> Split:
@@ -57,14 +68,15 @@ class Fold:
         """What the sides share."""
         return audit(self.table, self.digests, self.split, self.protocol)
 
-    def fingerprint(self, corpus: str, labels: Sequence[str]) -> str:
-        """Hash the corpus, its files and labels, and the split: equal for results on the same utterances."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the corpus, its files and labels, and the split: equal for results on the same utterances."""
         emotions = (utterance.emotion for utterance in self.table)
         files = sorted(zip(self.files, self.digests, emotions, strict=True))
         sides = {side: sorted(self.files[i] for i in self.split.side(side)) for side in SIDES}
-        return digest({"corpus": corpus, "labels": labels, "files": files, "sides": sides})
+        return digest({"corpus": self.corpus, "labels": self.labels, "files": files, "sides": sides})
 
-    def description(self, labels: Sequence[str]) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """Return protocol, promises, audit and sides as plain data."""
         return {
             "protocol": describe(self.protocol),
@@ -73,7 +85,7 @@ class Fold:
             "speaker_disjoint": self.protocol.speaker_disjoint,
             "test_is_validation": self.protocol.test_is_validation,
             "notes": list(self.audit.notes),
-            **{side: self._side(side, labels) for side in SIDES},
+            **{side: self._side(side) for side in SIDES},
         }
 
     def summary(self) -> str:
@@ -86,12 +98,12 @@ class Fold:
             sides.append(f"{verb} {len(members)} utterances of {who} {', '.join(speakers)}")
         return f"fold {self.number}: {'; '.join(sides)}."
 
-    def _side(self, side: Side, labels: Sequence[str]) -> dict[str, Any]:
+    def _side(self, side: Side) -> dict[str, Any]:
         positions = self.split.side(side)
         emotions = Counter(self.table[i].emotion for i in positions)
         return {
             "utterances": len(positions),
             "speakers": sorted({self.table[i].speaker for i in positions}),
-            "emotions": {label: emotions[label] for label in labels},
+            "emotions": {label: emotions[label] for label in self.labels},
             "files": [self.files[i] for i in positions],
         }

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ser.errors import UserError
+from ser.protocols.audit import some
 from ser.settings.recipe import describe
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
         "origin": corpus.origin,
         "kind": corpus.kind,
         **facts,
+        "fingerprint": fold.fingerprint,
         "protocol": describe(fold.protocol),
         "fold": fold.number,
         "speakers": speakers,
@@ -100,16 +102,15 @@ def extended(history: Sequence[Fit], fit: Fit) -> list[Fit]:
     return [*history] if history and history[-1].get("fingerprint") == fit["fingerprint"] else [*history, fit]
 
 
-def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Identity, fingerprint: str) -> list[str]:
+def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Identity) -> list[str]:
     """Compare a split with everything that a network was trained or chosen on.
 
     Args:
         history: Of the network.
-        fold: Its ``side`` is to be scored.
+        fold: Its ``side`` is to be scored; what its own fit shares with it is in its audit.
         side: "test" must be of nobody that the network was trained or chosen on, "val" of nobody trained on; where
             the protocol shares speakers, sentences or sessions, only of other recordings.
         corpus: Of the fold.
-        fingerprint: Of the fold; what its own fit shares with it is in its audit.
 
     Returns:
         What has to be known of the score, a sentence each.
@@ -131,7 +132,7 @@ def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Id
         # One shared recording tells who it is, and with it whose all the others are.
         theirs = known | (_known(fit, "other_recordings", roles) or set())
         by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in theirs}
-        own = fit.get("fingerprint") == fingerprint
+        own = fit.get("fingerprint") == fold.fingerprint
         heard = speakers & (by_content | by_name)
         if heard and protocol.speaker_disjoint:
             raise UserError(_heard(fit, side, heard, heard & by_content, corpus))
@@ -174,7 +175,8 @@ def _material(fit: Fit, fold: "Fold", side: "Side", *, own: bool) -> Iterator[st
 
 def _heard(fit: Fit, side: "Side", heard: set[str], by_content: set[str], corpus: Identity) -> str:
     split, used = ("Test", "train or select") if side == "test" else ("Validation", "train")
-    who = f"speakers {_some(sorted(heard))} were" if len(heard) > 1 else f"speaker {_some(sorted(heard))} was"
+    named = some(sorted(heard), NAMED)
+    who = f"speakers {named} were" if len(heard) > 1 else f"speaker {named} was"
     why = ""
     if by_content and not _same_people(fit, corpus):
         why = " Some of their recordings are the same, sample for sample, under whatever names."
@@ -185,8 +187,8 @@ def _heard(fit: Fit, side: "Side", heard: set[str], by_content: set[str], corpus
 
 def _strangers(fit: Fit, alike: Sequence[str]) -> str:
     return (
-        f"Speakers named {_some(alike)} are also in {_of(fit)}, which this checkpoint was trained or selected on. No "
-        "recording is shared, so they count as other people; if they are the same, say so with --data.name "
+        f"Speakers named {some(alike, NAMED)} are also in {_of(fit)}, which this checkpoint was trained or selected "
+        "on. No recording is shared, so they count as other people; if they are the same, say so with --data.name "
         f"{fit['corpus']!r}."
     )
 
@@ -238,7 +240,3 @@ def _hash(value: str) -> str:
 
 def _of(fit: Fit) -> str:
     return f"{fit['corpus']}, fold {fit['fold']}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

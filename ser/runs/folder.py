@@ -7,6 +7,7 @@ that took a checkpoint has ``model.json``: which, and on what that was trained.
 """
 
 import csv
+import functools
 import io
 import itertools
 import json
@@ -79,12 +80,10 @@ class RunFolder:
 
     def _is_ours(self, folder: Path) -> bool:
         """Tell whether a run has this name, and not a longer one that a user gave it; a taken name gets a number."""
-        try:
-            given = (yaml.safe_load((folder / "config.yaml").read_text()).get("run") or {}).get("name")
-        except (OSError, ValueError, AttributeError, yaml.YAMLError):
-            given = None
+        config = folder / "config.yaml"
+        given = _given_name(config, config.stat().st_mtime_ns) if config.is_file() else None
         numbered = re.fullmatch(r"(.*?)(-\d+)?", folder.name)
-        return self.name in ([str(given)] if given is not None else [folder.name, numbered and numbered[1]])
+        return self.name in ([given] if given is not None else [folder.name, numbered and numbered[1]])
 
     @property
     def reserved(self) -> bool:
@@ -105,6 +104,16 @@ class RunFolder:
         except OSError as error:
             raise cannot_create(self.experiment / self.name, error, name="--run.name or --run.experiment") from error
         raise AssertionError  # itertools.count does not end
+
+
+@functools.lru_cache
+def _given_name(config: Path, changed_ns: int) -> str | None:
+    """Return the name that a user gave a run, if any; a fit that is watched is asked for it many times."""
+    try:
+        given = (yaml.safe_load(config.read_text()).get("run") or {}).get("name")
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return None
+    return None if given is None else str(given)
 
 
 @dataclass(frozen=True)

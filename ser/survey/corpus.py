@@ -144,7 +144,7 @@ def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
     fold = corpus.fold_number(number)
     try:
         fold.protocol.split(fold.table, number)
-        described = fold.description(corpus.labels)
+        described = fold.description()
     except UserError as error:
         return {"fold": number, "tests": tests, "problem": str(error)}
     sides: dict[str, Any] = {
@@ -154,7 +154,7 @@ def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
         "fold": number,
         "tests": tests,
         **sides,
-        "fingerprint": corpus.fingerprint_of(fold),
+        "fingerprint": fold.fingerprint,
         **{name: list(getattr(fold.audit, name)) for name in ("leaks", "faults", "notes", "warnings")},
     }
 
