@@ -97,8 +97,7 @@ def _run(args: list[str]) -> int:
             meant = f" Did you mean {close[0]}?" if close else ""
             raise UserError(f"{args[0]!r} is not a verb.{meant} Verbs are {', '.join(VERBS)}; see ser --help.")
         if args[0] in BESIDE_FITS and not {"-h", "--help"}.isdisjoint(args[: (*args, "--").index("--")]):
-            own_options = importlib.import_module("ser.cli.own_options")
-            getattr(own_options, args[0])().print_help()
+            getattr(importlib.import_module("ser.cli.arguments"), args[0])().print_help()
             return 0
         # Idle threads of torch's pool sleep instead of spinning: as fast alone, and beside another process an LSTM's
         # training step takes 2 s instead of 16.

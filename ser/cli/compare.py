@@ -1,6 +1,5 @@
 """``ser compare``: experiments that were tested on the same utterances, held against the first."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from ser.evaluation.experiments import divide, of_which
 from ser.evaluation.statistics import Interval
 from ser.evaluation.summary_table import percent, plain_console
 from ser.runs.folder import StoredRun, find_runs, not_read
+from ser.terminal.streams import print_json
 
 
 def run(args: Sequence[str]) -> None:
@@ -49,7 +49,7 @@ def run(args: Sequence[str]) -> None:
         raise UserError("\n".join([str(error), *notes])) from error
     comparison = replace(comparison, notes=[*notes, *comparison.notes])
     if options.format == "json":
-        print(json.dumps(comparison.plain(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(comparison.plain())
     else:
         _print(comparison)
 

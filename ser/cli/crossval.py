@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from ser.cli import own_options
+from ser.cli import arguments
 from ser.cli.fit import SerCLI, check_seed, prepared
 from ser.errors import UserError, cannot_create
 from ser.evaluation.crossval import FoldRuns, Job
@@ -82,7 +82,7 @@ class CrossvalCLI(PlanningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a cross-validation."""
-        own_options.add_crossval(parser, int | None)
+        arguments.add_crossval(parser, int | None)
         super().add_arguments_to_parser(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

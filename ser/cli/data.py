@@ -6,9 +6,9 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 
-from ser.cli import own_options
+from ser.cli import arguments
 from ser.cli.configs import Configs
-from ser.cli.option_help import answer_help
+from ser.cli.explain import answer_help
 from ser.cli.parser import Parser
 from ser.data import SpeechCorpus
 from ser.errors import UserError, user_error_behind
@@ -46,7 +46,7 @@ def run(args: Sequence[str]) -> None:
     """
     parser = Parser(prog="ser data")
     parser.add_argument("-c", "--config", action="config")
-    own_options.add_data(parser)
+    arguments.add_data(parser)
     parser.add_lightning_class_args(SpeechCorpus, "data", subclass_mode=True, required=True)
     for name in OTHERS:
         parser.add_argument(f"--{name}", type=Ignored, default=None, help="of fit; ignored here")

@@ -1,24 +1,26 @@
 """From what the parser of options reports to one message: what was found, what is valid, and the nearest valid name."""
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 import re
 import traceback
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import audiomentations
 import torch
 from audiomentations.core.transforms_interface import BaseWaveformTransform
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, callbacks, loggers
 
 import ser.corpora
 import ser.data
 import ser.models
+from ser.errors import UserError
+from ser.settings.names import meant
 
 # Last part of an option's name -> where the classes that it takes are found by their names, and what they must be.
 KINDS: dict[str, tuple[Any, type]] = {
@@ -34,6 +36,8 @@ KINDS: dict[str, tuple[Any, type]] = {
     "logger": (loggers, loggers.Logger),
 }
 CONFIG = "--config configs/cornn.yaml"
+# Arguments that follow from the data or the network, and are no options.
+FILLED_IN = {"net": {"num_classes", "feature_shape"}, "optimizer": {"params"}, "lr_scheduler": {"optimizer"}}
 
 
 def class_names(key: str) -> list[str]:
@@ -109,10 +113,8 @@ def _wrong_type(where: str, message: str) -> str | None:
 
 def _unknown(what: str, name: str, valid: Iterable[str], listed: bool = True) -> str:
     valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
     names = f" Valid: {', '.join(valid)}." if valid and listed else ""
-    return f"{what} {name!r}.{meant}{names}"
+    return f"{what} {name!r}.{meant(name, valid)}{names}"
 
 
 def _unknown_option(name: str, options: Iterable[str]) -> str:
@@ -194,3 +196,48 @@ def _arguments(class_path: str, group: str = "") -> list[str]:
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
             break
     return names
+
+
+def answer_help(args: Sequence[str]) -> None:
+    """Answer ``--data.protocol.help`` and ``--data.protocol.help NAME``, and so for every option that takes a class.
+
+    jsonargparse answers only where the class of the outer option is known already, and with half of the names.
+
+    Args:
+        args: The command line.
+
+    Raises:
+        SystemExit: It was answered, code 0.
+        UserError: There is no such class.
+    """
+    for position, word in enumerate(args):
+        option, _, name = word.partition("=")
+        key = option.removeprefix("--").removesuffix(".help")
+        if key.rpartition(".")[2] in KINDS and option == f"--{key}.help":
+            name = name or next((word for word in args[position + 1 : position + 2] if not word.startswith("-")), "")
+            print(_options(key, name) if name else _choices(key), end="")
+            raise SystemExit(0)
+
+
+def _choices(key: str) -> str:
+    kind = key.rpartition(".")[2]
+    first = {
+        name: (inspect.getdoc(getattr(KINDS[kind][0], name)) or "").partition("\n")[0] for name in class_names(kind)
+    }
+    width = max(map(len, first))
+    lines = [f"  {name:{width}}  {says}" for name, says in first.items()]
+    return "\n".join([f"--{key} takes one of these, or the path of a class of your own:", *lines, ""]) + (
+        f"The options of one: --{key}.help NAME\n"
+    )
+
+
+def _options(key: str, name: str) -> str:
+    kind = key.rpartition(".")[2]
+    package = KINDS[kind][0].__name__
+    path = name if "." in name else f"{package}.{name}"
+    if problem := class_problem(key, path):
+        raise UserError(problem)
+    cls: Any = getattr(importlib.import_module(path.rpartition(".")[0]), path.rpartition(".")[2])
+    parser = ArgumentParser(usage=f"--{key} {name} [options]", add_help=False)
+    parser.add_class_arguments(cls, key, skip=FILLED_IN.get(kind), fail_untyped=False)
+    return parser.format_help()

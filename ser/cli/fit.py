@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser.cli.configs import Configs
-from ser.cli.option_help import answer_help
+from ser.cli.explain import answer_help
 from ser.cli.parser import Parser, could_not_construct
 from ser.data import SpeechCorpus
 from ser.errors import JobEnded, UserError, cannot_create, user_error_behind
@@ -48,7 +48,7 @@ from ser.training.tracking import WandbLogger, finish, silence
 SEEDS = 2**32  # NumPy takes as many
 # Warnings of libraries that ask for nothing a user could do, or that ser has dealt with.
 QUIET = (
-    ".*does not have many workers.*",  # batches come from a memory map in microseconds
+    ".*does not have many workers.*",  # batches are read from the feature store in a millisecond
     ".*is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -188,7 +188,7 @@ class SerCLI(LightningCLI):
         verb, args = args[0], self.configs.arguments
         path = self.configs.option("ckpt_path")
         if path is not None and path not in ("best", "last"):
-            self.checkpoint = read_checkpoint(Path(path), _named(args))
+            self.checkpoint = read_checkpoint(Path(path), _named_in(f"{args} {self.configs.files}"))
             self.source = source_of(Path(path), self.checkpoint)
             if verb != "fit":
                 self._subcommand_parsers[verb].set_defaults(defaults_of(self.checkpoint))
@@ -377,7 +377,7 @@ def _refuse_other_utterances(history: Sequence[dict[str, Any]], corpus: SpeechCo
     Raises:
         UserError: They have changed.
     """
-    if history and history[-1].get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
+    if history and not corpus.is_fit(history[-1]):
         raise UserError(
             f"The run in {run} was trained on another split of {corpus.name}: recordings, labels or the split have "
             "changed since (the fingerprints differ), so it cannot go on. Restore them, or leave --ckpt_path out to "
@@ -390,17 +390,8 @@ def _as_folder(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "unnamed"
 
 
-def _named(args: Sequence[str]) -> set[str]:
-    """Return the class paths that a command names itself, or its configs do."""
-    texts = list(args)
-    for position, argument in enumerate(args):
-        config = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
-        if re.match(r"(--config|-c)(=|$)", argument) and Path(config).is_file():
-            texts.append(Path(config).read_text(errors="replace"))
-    return _named_in("\n".join(texts))
-
-
 def _named_in(text: str) -> set[str]:
+    """Return the class paths that a command or a config names."""
     return set(re.findall(r"[\w.]+\.\w+", text))
 
 

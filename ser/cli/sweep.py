@@ -13,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
-from ser.cli import own_options
+from ser.cli import arguments
 from ser.cli.crossval import PlanningCLI
 from ser.cli.fit import prepared
 from ser.errors import UserError, cannot_create
@@ -86,7 +86,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _parse(args: Sequence[str]) -> Namespace:
-    options = own_options.sweep().parse_args(args)
+    options = arguments.sweep().parse_args(args)
     if options.count < 1 or options.jobs < 1:
         raise UserError(f"--count is {options.count} and --jobs {options.jobs}; both must be at least 1.")
     if options.seed < 0:

@@ -65,20 +65,6 @@ def _hits(confusion: Tensor) -> Tensor:
     return confusion.diagonal(dim1=-2, dim2=-1)
 
 
-def confusion_matrix(targets: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """Count utterances by true and recognised class.
-
-    Args:
-        targets: (N,) class numbers.
-        predicted: (N,) class numbers.
-        num_classes: K.
-
-    Returns:
-        (K, K), int64.
-    """
-    return torch.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
 def by_utterance(
     values: Tensor, targets: Tensor, positions: Tensor, reduce: Literal["mean", "max"] = "mean"
 ) -> tuple[Tensor, Tensor, Tensor]:
