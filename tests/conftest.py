@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from lightning.pytorch import Trainer
+from torch import nn
 
 from ser.corpora import Synthetic
 from ser.data import BadFile, LogMel, SpeechCorpus, Utterance
@@ -37,6 +38,19 @@ class Tiny(SpeechCorpus):
                     yield Utterance(path, emotion, speaker, self.speakers[speaker], sentence=sentence)
                 case _:
                     yield BadFile(path, "not named like anna_anger_s1.wav")
+
+
+class Mean(nn.Module):
+    """The simplest network: a linear layer on the mean of the valid frames."""
+
+    def __init__(self, num_classes=4, feature_shape=(1, 40, 300)):
+        super().__init__()
+        self.num_classes = num_classes
+        self.feature_shape = feature_shape
+        self.linear = nn.Linear(feature_shape[0] * feature_shape[1], num_classes)
+
+    def forward(self, features, lengths):
+        return self.linear(features.flatten(1, 2).sum(-1) / lengths[:, None])
 
 
 def speech(seed: int, seconds: float) -> np.ndarray:

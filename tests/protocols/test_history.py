@@ -6,29 +6,15 @@ from functools import partial
 import pytest
 import soundfile
 import torch
-from torch import nn
 
 from ser.corpora import EmoDB, Table
 from ser.data import ColumnSplit, FixedSpeakers, LeaveOneSentenceOut, LogMel, Preprocess, Split, StratifiedKFold
 from ser.errors import UserError
 from ser.models import CoRNN
 from ser.training.task import EmotionClassifier
-from tests.conftest import RATE_HZ, Tiny, speech
+from tests.conftest import RATE_HZ, Mean, Tiny, speech
 
 FEATURES = LogMel(RATE_HZ, n_mels=8, n_fft=256)
-
-
-class Mean(nn.Module):
-    """A linear layer on the mean of the valid frames."""
-
-    def __init__(self, num_classes, feature_shape):
-        super().__init__()
-        self.num_classes = num_classes
-        self.feature_shape = feature_shape
-        self.linear = nn.Linear(feature_shape[0] * feature_shape[1], num_classes)
-
-    def forward(self, features, lengths):
-        return self.linear(features.flatten(1, 2).sum(-1) / lengths[:, None])
 
 
 @pytest.fixture

@@ -9,27 +9,15 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
-from torch import nn
 
 from ser.cli import main
 from ser.corpora import Synthetic
 from ser.data import LogMel
 from ser.training.task import EmotionClassifier
+from tests.conftest import Mean
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DECAY, EPOCHS, STOCHASTIC_FROM = 0.5, 4, 1
-
-
-class Mean(nn.Module):
-    """A linear layer on the mean of the valid frames."""
-
-    def __init__(self, num_classes=4, feature_shape=(1, 8, 300)):
-        super().__init__()
-        self.num_classes, self.feature_shape = num_classes, feature_shape
-        self.linear = nn.Linear(feature_shape[1], num_classes)
-
-    def forward(self, features, lengths):
-        return self.linear(features.flatten(1, 2).sum(-1) / lengths[:, None])
 
 
 class Average(Callback):
@@ -77,7 +65,7 @@ def data(cache):
 def test_scores_are_of_the_averaged_weights_and_the_training_statistics(data, make_trainer, tmp_path, kind):
     def fit(**resumed):
         seed_everything(7)
-        task = EmotionClassifier(Mean(), data.labels, partial(torch.optim.SGD, lr=0.5))
+        task = EmotionClassifier(Mean(4, (1, 8, 300)), data.labels, partial(torch.optim.SGD, lr=0.5))
         every = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
         callbacks = [ours := Average(kind), AVERAGING[kind](), *([] if resumed else [every])]
         trainer = Trainer(
@@ -105,7 +93,9 @@ def test_scores_are_of_the_averaged_weights_and_the_training_statistics(data, ma
     _, _, again = fit(ckpt_path=tmp_path / "epoch=1.ckpt", weights_only=True)
     assert again == pytest.approx(expected, abs=1e-5)
     if kind != "stochastic":  # whose average comes into being at the end
-        reloaded = EmotionClassifier.load_from_checkpoint(tmp_path / f"epoch={EPOCHS - 1}.ckpt", net=Mean())
+        reloaded = EmotionClassifier.load_from_checkpoint(
+            tmp_path / f"epoch={EPOCHS - 1}.ckpt", net=Mean(4, (1, 8, 300))
+        )
         assert make_trainer(1).test(reloaded, data, verbose=False)[0] == pytest.approx(expected, abs=1e-5)
 
 

@@ -20,19 +20,7 @@ from ser.errors import UserError
 from ser.models import CoRNN, DyCNN
 from ser.training.schedules import InverseTimeDecay
 from ser.training.task import EmotionClassifier
-
-
-class Mean(nn.Module):
-    """The simplest network: a linear layer on the mean of the valid frames."""
-
-    def __init__(self, num_classes=4, feature_shape=(1, 40, 300)):
-        super().__init__()
-        self.num_classes = num_classes
-        self.feature_shape = feature_shape
-        self.linear = nn.Linear(feature_shape[0] * feature_shape[1], num_classes)
-
-    def forward(self, features, lengths):
-        return self.linear(features.flatten(1, 2).sum(-1) / lengths[:, None])
+from tests.conftest import Mean
 
 
 class Dropped(Mean):
