@@ -51,6 +51,7 @@ class FoldRuns:
         names: What each of the protocol's folds tests.
         folds: Numbers of those that are asked for.
         jobs: Every fold with the first seed, then with the next.
+        settings: The config that all folds share.
         foreign: Runs of these folds and seeds that other settings, or another corpus, made: they are none of these.
 
     Raises:
@@ -61,6 +62,7 @@ class FoldRuns:
         self.cli = cli
         self.corpus = cli.datamodule
         self.experiment = cli.run_folder.experiment
+        self.settings: dict[str, Any] = yaml.safe_load(cli.config_text)
         self.names: list[str] = self.corpus.protocol.folds(self.corpus.table)
         self.folds = fold_numbers(folds, self.names)
         self._refuse_impossible()
@@ -143,7 +145,7 @@ class FoldRuns:
 
     def _refuse_other_runs(self) -> None:
         before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
-        changed: Sequence[object] = differences(yaml.safe_load(self.cli.config_text), before, FOLD_AND_SEED)
+        changed: Sequence[object] = differences(self.settings, before, FOLD_AND_SEED)
         if before and changed:
             found = [runs[0] for job in self.jobs if (runs := self._own(job, before))]
         else:
@@ -161,7 +163,7 @@ class FoldRuns:
 
     def _own(self, job: Job, settings: Mapping[str, Any] | None = None) -> list[Path]:
         """Return the runs of a job that hold something and have the settings, by default those that are asked for."""
-        wanted = dict(settings or yaml.safe_load(self.cli.config_text))
+        wanted = dict(settings or self.settings)
         wanted["seed_everything"] = job.seed
         wanted["data"] = {**wanted["data"], "init_args": {**wanted["data"]["init_args"], "fold": job.fold}}
         own = []

@@ -17,6 +17,7 @@ from ser.evaluation.statistics import Interval, mean_and_std, recall_interval, s
 from ser.runs.folder import Evaluation, StoredRun
 from ser.runs.scores import Counts, FloatArray, IntArray, macro_f1, recalls, uar, wa
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
+from ser.settings.names import some
 
 SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
 FEW = 10  # names of a kind that a note holds
@@ -387,8 +388,7 @@ def _emotions_missing(folds: Sequence[Part]) -> Iterator[str]:
 
 
 def _few(names: Iterable[str]) -> str:
-    every = sorted(set(names))
-    return ", ".join(every[:FEW]) + (f" and {len(every) - FEW} more" if len(every) > FEW else "")
+    return some(sorted(set(names)), FEW)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from itertools import combinations
 from ser.errors import UserError
 from ser.protocols.splits import SIDES, Protocol, Split, Utterance
 from ser.settings.config_yaml import flow
-from ser.settings.names import look_alikes
+from ser.settings.names import look_alikes, some
 
-NAMED = 5  # speakers, sentences or pairs that a message names
 FEW = 10  # utterances of a validation set of which chance decides
 FEW_OF_AN_EMOTION = 2
 
@@ -213,8 +212,3 @@ def _shared(fact: Callable[[int], str | None], ours: Sequence[int], theirs: Sequ
 
 def _count(found: Sequence[object], noun: str) -> str:
     return f"1 {noun} is" if len(found) == 1 else f"{len(found)} {noun}s are"
-
-
-def some(names: Sequence[str], most: int = NAMED) -> str:
-    """Name the first, and count the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

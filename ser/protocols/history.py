@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ser.errors import UserError
-from ser.protocols.audit import some
+from ser.settings.names import some
 from ser.settings.recipe import describe
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def meant(wrong: str, names: Iterable[str]) -> str:
     alike = [name for name in names if likeness(name) == likeness(wrong)]
     close = alike or difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Name the first, and count the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def look_alikes(names: Iterable[str]) -> list[list[str]]:

@@ -15,8 +15,8 @@ from ser.errors import UserError
 from ser.features.audio import read_again
 from ser.features.preprocess import Waveform
 from ser.parallel import in_chunks
-from ser.protocols.audit import some
 from ser.protocols.splits import SIDES
+from ser.settings.names import some
 from ser.settings.recipe import describe
 
 FULL_SCALE = 0.999  # 16-bit samples end at 0.99997; some recorders stop a little below
