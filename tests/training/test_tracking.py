@@ -278,7 +278,7 @@ silence()
 logger = WandbLogger()
 logger.attach(RunFolder(Path.cwd(), "run"), [], dict)
 logger.log_metrics({"val/uar": 0.5})
-children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
 (service,) = [int(line.split()[0]) for line in children.stdout.splitlines() if "wandb-core" in line]
 os.kill(service, signal.SIGKILL)
 time.sleep(0.5)
