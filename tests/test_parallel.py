@@ -42,9 +42,10 @@ def test_few_items_need_no_process():
     assert list(in_chunks(list, [], "working")) == []
 
 
-def test_an_executor_that_is_given_is_used_and_left_open():
+def test_a_cluster_is_used_and_left_open():
     with ThreadPoolExecutor(1) as executor:
-        assert list(in_chunks(list, range(40), "working", executor)) == [list(range(32)), list(range(32, 40))]
+        cluster = SimpleNamespace(executor=executor, slots=1)
+        assert list(in_chunks(list, range(40), "working", cluster)) == [list(range(32)), list(range(32, 40))]
         assert executor.submit(int).result() == 0
 
 

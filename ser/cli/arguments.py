@@ -34,7 +34,10 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help.")
 
 
-def add_crossval(parser: argparse.ArgumentParser, int_or_null: Any = int) -> None:
+CLUSTER = "run on a Dask cluster instead: tcp://HOST:PORT of its scheduler, or the scheduler's file"
+
+
+def add_crossval(parser: argparse.ArgumentParser, int_or_null: Any = int, str_or_null: Any = str) -> None:
     """Add the options of a cross-validation; argparse knows no types such as ``int | None``."""
     parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, as in 0,1,2")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, from --seed_everything on")
@@ -43,6 +46,7 @@ def add_crossval(parser: argparse.ArgumentParser, int_or_null: Any = int) -> Non
         type=int_or_null,
         help="fits at once, which share the cores, or the GPUs; null is one, or one for each GPU",
     )
+    parser.add_argument("--cluster", type=str_or_null, metavar="ADDRESS", help=CLUSTER)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +88,8 @@ def sweep() -> ArgumentParser:
     parser.epilog = ALL
     parser.add_argument("file", type=Path, help="the sweep file, such as sweeps/cornn.yaml")
     parser.add_argument("--count", type=int, required=True, help="trials the study is to have when this ends")
-    parser.add_argument("--jobs", type=int, default=1, help="trials to run at once, which share cores and GPUs")
+    parser.add_argument("--jobs", type=int, help="trials to run at once (default 1), which share cores and GPUs")
+    parser.add_argument("--cluster", metavar="ADDRESS", help=CLUSTER)
     parser.add_argument(
         "--storage", metavar="URL", help="PostgreSQL or MySQL, for several machines; SQLite if left out"
     )

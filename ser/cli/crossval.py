@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ from ser.cli import arguments
 from ser.cli.fit import SerCLI, check_seed, prepared
 from ser.errors import UserError, cannot_create
 from ser.evaluation.crossval import FoldRuns, Job
-from ser.evaluation.processes import Ended
 from ser.evaluation.summary import SCORES, Summary, summarise
 from ser.evaluation.summary_table import print_summary
+from ser.parallel import Machine, Workers, connect, share_machine
+from ser.runs.fits import Ended, interrupted_by_sigterm
 from ser.runs.folder import RunFolder, StoredRun, table_as_csv
 from ser.storage import write_atomically
 from ser.training.tracking import WandbLogger
@@ -41,16 +43,16 @@ def run(args: Sequence[str]) -> None:
         cli = CrossvalCLI(["fit", *args[1:]])
         plan = FoldRuns(cli, cli.folds, cli.seeds)
         with _alone(plan.experiment):
-            failed = _run_missing(plan, cli.jobs)
+            failed = _run_missing(plan, cli)
             runs = {job: stored for job in plan.jobs if (stored := plan.finished(job)) is not None}
             if runs:
                 _conclude(plan, list(runs.values()), failed)
     if failed:
         print(f"\n{len(failed)} of {len(plan.jobs)} runs failed; the same command tries them again:", file=sys.stderr)
         for failure in dict.fromkeys(ended.failure for ended in failed.values()):
-            alike = {job: ended for job, ended in failed.items() if ended.failure == failure}
+            alike = [job for job, ended in failed.items() if ended.failure == failure]
             print(f"  {'; '.join(map(str, alike))}: {failure}", file=sys.stderr)
-            print(f"    see {next(iter(alike.values())).fit.log}", file=sys.stderr)
+            print(f"    see {plan.fit(alike[0]).log}", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -72,6 +74,41 @@ class PlanningCLI(SerCLI):
     def after_fit(self) -> None:
         """Say nothing: no run was made."""
 
+    @contextmanager
+    def workers(self, cluster: str | None, jobs: int | None, experiment: Path) -> Iterator[Workers]:
+        """Provide what runs the fits, and computes the features: this machine or a cluster.
+
+        Args:
+            cluster: See :func:`ser.parallel.connect`; None is this machine.
+            jobs: Fits at once on this machine; None is one, or one for each GPU.
+            experiment: Folder that exists.
+
+        Raises:
+            UserError: The cluster cannot be used.
+        """
+        with interrupted_by_sigterm():
+            if cluster is None:
+                with Machine(share_machine(jobs or max(1, len(self._gpus)), self._gpus)) as machine:
+                    yield machine
+                return
+            if jobs is not None:
+                raise UserError(f"--jobs is {jobs}, but a cluster's workers tell how many fits they run: leave it out.")
+            corpus = self.datamodule
+            corpus.cache_dir.mkdir(parents=True, exist_ok=True)
+            with connect(cluster) as connected:
+                written = {"--run.root": experiment, "--data.cache_dir": corpus.cache_dir}
+                connected.check(written, {"--data.root": corpus.locate()})
+                corpus.cluster = connected
+                yield connected
+
+    @property
+    def _gpus(self) -> list[str]:
+        """Ids of the GPUs to be dealt out to fits; none where there are none, or a fit uses several by itself."""
+        if self.trainer.strategy.root_device.type != "cuda" or self._config.trainer.devices != "auto":
+            return []
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return visible.split(",") if visible else list(map(str, range(self.trainer.accelerator.auto_device_count())))
+
 
 class CrossvalCLI(PlanningCLI):
     """The options of a fit and those of a cross-validation."""
@@ -79,16 +116,18 @@ class CrossvalCLI(PlanningCLI):
     folds: str
     seeds: int
     jobs: int | None
+    cluster: str | None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a cross-validation."""
-        arguments.add_crossval(parser, int | None)
+        arguments.add_crossval(parser, int | None, str | None)
         super().add_arguments_to_parser(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; what is left of the config is a fit's."""
         super().parse_arguments(parser, args)
-        self.folds, self.seeds, self.jobs = (self._config.pop(name) for name in ("folds", "seeds", "jobs"))
+        own = ("folds", "seeds", "jobs", "cluster")
+        self.folds, self.seeds, self.jobs, self.cluster = (self._config.pop(name) for name in own)
 
     @property
     def _config(self) -> Any:
@@ -131,7 +170,7 @@ def _alone(experiment: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run_missing(plan: FoldRuns, jobs: int | None) -> dict[Job, Ended]:
+def _run_missing(plan: FoldRuns, cli: CrossvalCLI) -> dict[Job, Ended]:
     missing = [job for job in plan.jobs if plan.finished(job) is None]
     going_on = sum(map(plan.resumable, missing))
     print(
@@ -144,7 +183,9 @@ def _run_missing(plan: FoldRuns, jobs: int | None) -> dict[Job, Ended]:
     if not missing:
         return {}
     try:
-        failed = plan.run(missing, jobs)
+        with cli.workers(cli.cluster, cli.jobs, plan.experiment) as workers:
+            plan.prepare()
+            failed = plan.run(missing, workers)
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on where it stopped.", file=sys.stderr)
         raise

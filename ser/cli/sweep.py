@@ -17,15 +17,14 @@ from ser.cli import arguments
 from ser.cli.crossval import PlanningCLI
 from ser.cli.fit import prepared
 from ser.errors import UserError, cannot_create
-from ser.evaluation.crossval import environments, fold_numbers
+from ser.evaluation.crossval import fold_numbers
 from ser.runs.folder import SYNTHETIC
 from ser.settings.config_yaml import dump
 from ser.storage import write_atomically
-from ser.sweep.fits import Plan
 from ser.sweep.results import TrialTable, percent, sweep_page
 from ser.sweep.space import Sweep, read_sweep
 from ser.sweep.study import open_storage, open_study, reason, storage_url
-from ser.sweep.trials import Trials
+from ser.sweep.trials import Plan, Trials
 
 # What the sweep says of every trial itself: above all that it computes no test scores.
 OURS = {"test_checkpoint", "run.root", "run.experiment", "run.name", "ckpt_path"}
@@ -45,7 +44,6 @@ def run(args: Sequence[str]) -> None:
         UserError: Bad input.
     """
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # to be left to Optuna's loop; ours beats too
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     args = list(args[1:])
     divide = args.index("--") if "--" in args else len(args)
@@ -62,19 +60,20 @@ def run(args: Sequence[str]) -> None:
         cli = PlanningCLI(["fit", *shared, *sweep.arguments(sweep.any_settings()), "--test_checkpoint", "none"])
         names = cli.datamodule.protocol.folds(cli.datamodule.table)
         folds = fold_numbers(options.folds, names) if options.folds else None
-        cli.datamodule.prepare_data()  # once, rather than in one trial while the others wait
-    experiment: Path = options.root / (options.name or f"sweep-{sweep.name}")
-    try:
-        experiment.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_create(experiment, error, place="--root", name="--name") from error
-
-    url = storage_url(options.storage, experiment)
-    storage = open_storage(url)
-    study = open_study(storage, experiment.name, sweep, yaml.safe_load(cli.config_text), folds, options.seed)
-    print(f"Study {study.study_name} in {url.render_as_string()}; run folders in {experiment}", flush=True)
-    trials = Trials(study, storage, sweep, Plan(shared, experiment, folds, environments(cli, options.jobs)))
-    _search(trials, min(options.count, sweep.size or options.count), url)
+        experiment: Path = options.root / (options.name or f"sweep-{sweep.name}")
+        try:
+            experiment.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_create(experiment, error, place="--root", name="--name") from error
+        with cli.workers(options.cluster, options.jobs, experiment) as workers:
+            cli.datamodule.prepare_data()  # once, rather than in one trial while the others wait
+            url = storage_url(options.storage, experiment)
+            study = open_study(
+                open_storage(url), experiment.name, sweep, yaml.safe_load(cli.config_text), folds, options.seed
+            )
+            print(f"Study {study.study_name} in {url.render_as_string()}; run folders in {experiment}", flush=True)
+            trials = Trials(study, sweep, Plan(shared, experiment, folds), workers)
+            _search(trials, min(options.count, sweep.size or options.count), url)
 
     notes = [FLATTERS] if folds is not None and len(folds) > 1 else []
     notes += [SYNTHETIC] if cli.datamodule.synthetic else []
@@ -87,8 +86,9 @@ def run(args: Sequence[str]) -> None:
 
 def _parse(args: Sequence[str]) -> Namespace:
     options = arguments.sweep().parse_args(args)
-    if options.count < 1 or options.jobs < 1:
-        raise UserError(f"--count is {options.count} and --jobs {options.jobs}; both must be at least 1.")
+    for name, value in {"count": options.count, "jobs": options.jobs}.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}; it must be at least 1.")
     if options.seed < 0:
         raise UserError(f"--seed is {options.seed}; it must be 0 or more.")
     return options
@@ -122,7 +122,7 @@ def _search(trials: Trials, count: int, url: URL) -> None:
             "command goes on."
         ) from error
     except KeyboardInterrupt:
-        print("The same command goes on; the trials that ran are repeated.")
+        print("The same command goes on; the trials that ran are requeued.")
         raise
 
 

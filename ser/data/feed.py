@@ -16,6 +16,7 @@ from ser.features.audio import Recording
 from ser.features.front_end import Change, FrontEnd
 from ser.features.statistics import feature_statistics
 from ser.features.store import FeatureStore, Piece
+from ser.parallel import Cluster
 from ser.protocols.splits import Utterance
 
 
@@ -39,10 +40,11 @@ class Feed:
     cache_dir: Path
     augment: Augment
 
-    def fill(self, trained: Sequence[int] = ()) -> None:
+    def fill(self, trained: Sequence[int] = (), cluster: Cluster | None = None) -> None:
         """Compute what the cache lacks: every utterance, and the augmented copies of those that are trained on."""
         copied = set(trained)
-        self.store.add([piece for i in range(len(self.table)) for piece in self._pieces(i, copies=i in copied)])
+        pieces = [piece for i in range(len(self.table)) for piece in self._pieces(i, copies=i in copied)]
+        self.store.add(pieces, cluster)
 
     def items(self, positions: Sequence[int], *, training: bool) -> Items:
         """Return what is drawn or gone through.

@@ -19,6 +19,7 @@ from ser.data.loaders import Batch, Draws, EachOnce, FeatureSet, OnlineSet, Samp
 from ser.errors import UserError
 from ser.features.audio import Recording
 from ser.features.front_end import FrontEnd
+from ser.parallel import Cluster
 from ser.protocols.splits import SIDES, Side, Split, Utterance
 
 
@@ -32,6 +33,7 @@ class Batches(LightningDataModule, ABC):
     padding: Literal["fixed", "batch"]
     num_workers: int
     cache_dir: Path
+    cluster: Cluster | None = None  # where features are computed; on this machine if there is none
     _copies_filled: tuple[int, ...] | None = None
 
     @property
@@ -143,7 +145,7 @@ class Batches(LightningDataModule, ABC):
         return self._feed
 
     def _fill_cache(self) -> None:
-        self._feed.fill(self._copied)
+        self._feed.fill(self._copied, self.cluster)
 
     @property
     def _copied(self) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """The runs of a cross-validation: which are done, which go on, which begin, and that all were made alike."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,8 @@ from typing import Any, Protocol
 import yaml
 
 from ser.errors import UserError
-from ser.evaluation.processes import Ended, Fit, run_side_by_side, share_machine
+from ser.parallel import Workers
+from ser.runs.fits import Ended, Fit, run_side_by_side
 from ser.runs.folder import RunFolder, StoredRun, read_run
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 from ser.storage import write_atomically
@@ -100,20 +100,23 @@ class FoldRuns:
         """The config that all folds share."""
         return self.experiment / "crossval.yaml"
 
-    def run(self, jobs: Sequence[Job], at_once: int | None) -> dict[Job, Ended]:
+    def prepare(self) -> None:
+        """Compute the features, once rather than in one fold while the others wait, and write the config."""
+        self.corpus.fold = self.folds[0]
+        self.corpus.prepare_data()
+        write_atomically(self.config_file, self.cli.config_text.encode())
+
+    def run(self, jobs: Sequence[Job], workers: Workers) -> dict[Job, Ended]:
         """Run fits, and return those that failed.
 
         Args:
             jobs: Which.
-            at_once: How many at a time; None is one, or one for each GPU.
+            workers: Where.
         """
-        self.corpus.fold = jobs[0].fold
-        self.corpus.prepare_data()  # once, rather than in one fold while the others wait
-        write_atomically(self.config_file, self.cli.config_text.encode())
         fits = {str(job): job for job in jobs}
         failed: dict[Job, Ended] = {}
-        for ended in run_side_by_side([self.fit(job) for job in jobs], environments(self.cli, at_once), self._epochs()):
-            job = fits[ended.fit.name]
+        for fit, ended in run_side_by_side([self.fit(job) for job in jobs], workers, self._epochs()):
+            job = fits[fit.name]
             run = self.finished(job) if ended.failure is None else None
             if run is not None:
                 scores, epochs = run.test.scores(), run.metrics["fit"]["epochs"]
@@ -198,21 +201,6 @@ class FoldRuns:
                 if files:
                     lines.append(f"{side}: {len(files)} files are {what}, such as {min(files)}")
         return lines or ["recordings or their labels have changed (the fingerprints differ)"]
-
-
-def environments(cli: Plan, at_once: int | None) -> list[dict[str, str]]:
-    """Return the environment of each of the fits at once: one of several GPUs, unless a fit is to use more by itself.
-
-    Args:
-        cli: A fit's options, and what it would use.
-        at_once: How many; None is one, or one for each GPU.
-    """
-    gpus: list[str] = []
-    if cli.trainer.strategy.root_device.type == "cuda" and cli.config.fit.trainer.devices == "auto":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        count = cli.trainer.accelerator.auto_device_count()
-        gpus = visible.split(",") if visible else [str(number) for number in range(count)]
-    return share_machine(at_once or max(1, len(gpus)), gpus)
 
 
 def fold_numbers(folds: str, names: Sequence[str]) -> list[int]:

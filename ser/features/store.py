@@ -14,7 +14,6 @@ import platform
 import shutil
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 from ser.errors import UserError
 from ser.features.front_end import Change, FrontEnd
 from ser.features.shards import SUFFIX, Rows, index_block, read_index
-from ser.parallel import in_chunks
+from ser.parallel import Cluster, in_chunks
 from ser.settings.recipe import digest
 from ser.storage import one_writer, open_atomically, write_atomically
 
@@ -87,12 +86,12 @@ class FeatureStore:
         with suppress(OSError):  # not there yet, or not ours to write
             os.utime(self.folder / "settings.json")  # when the store was last used
 
-    def add(self, pieces: Sequence[Piece], executor: Executor | None = None) -> None:
+    def add(self, pieces: Sequence[Piece], cluster: Cluster | None = None) -> None:
         """Compute and publish the rows of the pieces that the store lacks.
 
         Args:
             pieces: Recordings and copies of them.
-            executor: Where to compute, on machines that share the folder; None is all cores of this one.
+            cluster: Where to compute; None is on all cores of this machine.
 
         Raises:
             UserError: The folder cannot be written, the disk is full, or a file can no longer be read.
@@ -111,7 +110,7 @@ class FeatureStore:
                 self._check_disk(sum(piece.segments for piece in missing))
                 self._import_what_is_slow()
                 work = partial(build_shard, self.folder, host, self.front_end)
-                for _ in in_chunks(work, missing, "computing features", executor):
+                for _ in in_chunks(work, missing, "computing features", cluster):
                     pass
                 self._load()
         except OSError as error:

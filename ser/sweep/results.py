@@ -23,7 +23,7 @@ BESIDE = 25  # characters of the columns beside the settings
 LONG = 40  # characters of a cell that is broken into lines
 ABOVE = {"orientation": "h", "y": 1, "yanchor": "bottom"}  # the legend, so that a chart has all the width
 CHART = {"responsive": True, "displayModeBar": False}
-STATES = ("complete", "pruned", "failed", "given back", "running", "waiting")
+STATES = ("complete", "pruned", "failed", "requeued", "running", "waiting")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2.5rem }
@@ -212,7 +212,7 @@ def _states(trials: Sequence[FrozenTrial]) -> str:
 
 def _state(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
-        return "failed" if "error" in trial.user_attrs else "given back"  # its process ended; another repeats it
+        return "failed" if "error" in trial.user_attrs else "requeued"  # its process ended; another repeats it
     return trial.state.name.lower()
 
 

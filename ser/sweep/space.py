@@ -5,6 +5,7 @@ https://docs.wandb.ai/models/sweeps/sweep-config-keys has the format. What W&B c
 
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +133,18 @@ class SeededByTrial(BaseSampler):
     def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
         self.make = make
         self.seed = seed
+        self._own = threading.local()  # trials are drawn in threads
+
+    @property
+    def sampler(self) -> BaseSampler:
+        """The sampler of the trial that this thread draws."""
+        sampler: BaseSampler = self._own.sampler
+        return sampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the trial's sampler."""
         (seed,) = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
-        self.sampler = self.make(seed=int(seed))
+        self._own.sampler = self.make(seed=int(seed))
         self.sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

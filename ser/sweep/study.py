@@ -18,7 +18,7 @@ from ser.sweep import trials
 from ser.sweep.space import Sweep
 
 ATTEMPTS = 3  # several processes that start at once create the same tables
-DRIVERS = {"postgresql": "'psycopg[binary]'", "mysql": "pymysql"}
+DRIVERS = ("postgresql", "mysql")  # extras of ser
 
 
 def storage_url(url: str | None, experiment: Path) -> URL:
@@ -56,11 +56,11 @@ def open_storage(url: URL) -> RDBStorage:
                 },
                 heartbeat_interval=trials.HEARTBEAT_S,
                 grace_period=trials.STALE_S,
-                heartbeat_stale_trial_callback=trials.repeat_stale,
+                heartbeat_stale_trial_callback=trials.requeue,
             )
         except ImportError as error:
-            driver = DRIVERS.get(url.get_backend_name())
-            how = f"pip install {driver}" if driver else "choose PostgreSQL or MySQL"
+            kind = url.get_backend_name()
+            how = f"pip install 'ser[{kind}]'" if kind in DRIVERS else "choose PostgreSQL or MySQL"
             raise UserError(f"There is no driver for {url.render_as_string()}: {how}.") from error
         except SQLAlchemyError as error:
             said = reason(error)

@@ -1,91 +1,69 @@
-"""Trials of a study: followed epoch by epoch, stopped when they are hopeless, repeated when their process died."""
+"""Trials of a study: Optuna's loop runs them, each is followed epoch by epoch and stopped when it is hopeless."""
 
-import contextlib
-import math
+import itertools
+import json
 import os
 import platform
-import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
 
 from optuna import Study, Trial
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage, fail_stale_trials
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
 
 from ser.errors import UserError
-from ser.sweep.fits import Plan
-from ser.sweep.space import Sweep
+from ser.parallel import Workers
+from ser.runs.fits import Fit, Running, start
+from ser.runs.folder import RunFolder
+from ser.sweep.space import METRIC, Sweep
 
 POLL_S = 0.5
-HEARTBEAT_S = 10  # how often a process tells the study that its trials live
-STALE_S = 60  # for how long it may be silent before another process takes them for dead
-LIVES = 4  # processes in which a trial may be when they die
-REPEATS = "repeats"  # which trials a trial repeats
-MISTAKES = 3  # as many first trials refused as bad input: so will be all
+HEARTBEAT_S = 10  # how often Optuna tells the storage that a trial lives
+STALE_S = 60  # for how long that may be missing before another process takes a trial for dead
+RETRIES = 3  # of a trial whose process dies: it may be the trial that kills it
+MISTAKES = 3  # as many first trials that are bad input: so will be all
 
 
-class FollowedTrial:
-    """A trial of a study: a fit of every fold, one after the other.
+@dataclass(frozen=True)
+class Plan:
+    """How the fits of trials are started.
 
-    The pruner is fed by the first fold alone, where all trials can be compared from the first epoch on; the trial's
-    value is the mean over the folds of the validation UAR of the chosen checkpoint.
-
-    Args:
-        trial: Of the study.
-        settings: The trial's settings, as options of the fit.
-        slot: Which of the trials that run at once it is.
-        plan: How its fits are started.
+    Attributes:
+        options: Options of ``ser fit`` that all share.
+        experiment: Folder of their run folders.
+        folds: Numbers of the folds; None fits the config's.
     """
 
-    def __init__(self, trial: Trial, settings: Sequence[str], slot: int, plan: Plan) -> None:
-        self.trial = trial
-        self.settings = settings
-        self.slot = slot
-        self.plan = plan
-        self.folds: Sequence[int | None] = plan.folds or [None]
-        self.uars: list[float] = []
-        self.reported = 0
-        self.mistake: str | None = None
-        self.runs: list[str] = []
-        self._start()
+    options: Sequence[str]
+    experiment: Path
+    folds: Sequence[int] | None
 
-    def _start(self) -> None:
-        self.fit = self.plan.fit(self.trial.number, self.folds[len(self.uars)], self.settings, self.slot)
-        self.runs.append(str(self.fit.path))
-        where = {"machine": platform.node(), "process": os.getpid(), "folders": self.runs}
-        self.trial.set_user_attr("runs", where)
+    def fit(self, trial: int, fold: int | None, settings: Sequence[str]) -> Fit:
+        """Return a fit, which computes no test scores whatever else it is told.
 
-    def follow(self) -> tuple[TrialState, float | None] | None:
-        """Report what is new; return how the trial ended, if it did."""
-        ended = self.fit.ended()  # before its epochs are read: what an ended fit wrote is all there
-        if not self.uars and self._hopeless():  # also if it has ended meanwhile: what is pruned is no matter of speed
-            self.fit.stop()
-            return TrialState.PRUNED, None
-        if ended is None:
-            return None
-        uar = self.fit.uar()
-        if ended.failure is not None or uar is None:
-            problem = ended.failure or "stopped from outside, or told to choose no checkpoint"
-            self.trial.set_user_attr("error", problem)
-            self.mistake = problem if ended.bad_input else None
-            return TrialState.FAIL, None
-        self.uars.append(uar)
-        self.trial.set_user_attr("uar", self.uars)
-        if len(self.uars) < len(self.folds):
-            self._start()
-            return None
-        return TrialState.COMPLETE, statistics.fmean(self.uars)
+        Its run gets a number beside a name that is taken, by a study that was deleted.
+        """
+        name, on = (f"trial{trial}", []) if fold is None else (f"trial{trial}-fold{fold}", ["--data.fold", str(fold)])
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        run = next(name for name in names if not (self.experiment / name).exists())
+        where = ["--run.root", self.experiment.parent, "--run.experiment", self.experiment.name, "--run.name", run]
+        options = ["fit", *self.options, *settings, *on, "--test_checkpoint", "none", *map(str, where)]
+        return Fit(name, options, RunFolder(self.experiment, run), self.experiment / "logs" / f"{run}.log")
 
-    def _hopeless(self) -> bool:
-        epochs = self.fit.epochs()
-        while self.reported < len(epochs):
-            self.reported += 1
-            self.trial.report(max(epochs[: self.reported]), step=self.reported)
-            if self.trial.should_prune():
-                return True
-        return False
+
+class FitFailed(Exception):
+    """A trial's fit failed: the study records that, and goes on."""
+
+
+class Interrupted(Exception):
+    """A trial was interrupted."""
 
 
 class Trials:
@@ -93,104 +71,198 @@ class Trials:
 
     Args:
         study: The study.
-        storage: Where it is kept.
         sweep: What its trials are.
         plan: How their fits are started.
+        workers: Where.
     """
 
-    def __init__(self, study: Study, storage: RDBStorage, sweep: Sweep, plan: Plan) -> None:
+    def __init__(self, study: Study, sweep: Sweep, plan: Plan, workers: Workers) -> None:
         self.study = study
-        self.storage = storage
         self.sweep = sweep
         self.plan = plan
-        self.running: list[FollowedTrial] = []
-        self._heartbeat = -math.inf
+        self.workers = workers
+        self._interrupted = Event()
+        self._starting = 0  # trials that were decided on, and that the storage does not know yet
+        self._decides = Lock()
         self._mistakes: list[str | None] = []  # of the trials of this process, None where there was none
 
     def run(self, count: int, show: Callable[[], None]) -> None:
         """Run trials.
 
         Args:
-            count: Trials that the study is to have, ended and not to be repeated.
+            count: Trials that the study is to have, ended and not requeued.
             show: Called whenever something may have changed.
 
         Raises:
-            UserError: The first trials were all refused as bad input.
+            UserError: The first trials were all bad input, or the study holds one that is not of the sweep.
         """
-        former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's kill is like Ctrl-C
-        try:
-            while True:
-                self._keep_alive()
-                ended, under_way = ended_and_running(self.study)
-                if ended >= count and not self.running:
-                    return
-                free = sorted(set(range(len(self.plan.environments))) - {followed.slot for followed in self.running})
-                for slot in free[: max(0, count - ended - under_way)]:
-                    self._start(slot, count)
-                for followed in list(self.running):
-                    self._follow(followed)
-                show()
-                time.sleep(POLL_S)
-        finally:  # after Ctrl-C, say
-            signal.signal(signal.SIGTERM, former)
-            for followed in self.running:
-                followed.fit.stop()
-            for followed in self.running:
-                self._give_back(followed.trial)
+        with ThreadPoolExecutor(self.workers.slots) as threads:
+            loops = [threads.submit(self._run_until, count) for _ in range(self.workers.slots)]
+            try:
+                waiting = True
+                while waiting:
+                    ended, rest = wait(loops, POLL_S, FIRST_EXCEPTION)
+                    waiting = bool(rest) and not any(loop.exception() for loop in ended)
+                    show()
+            finally:  # after Ctrl-C, say
+                self._interrupted.set()
+        for loop in loops:
+            loop.result()
 
-    def _start(self, slot: int, count: int) -> None:
-        try:
-            trial = self.study.ask(self.sweep.space)
-        except ValueError as error:  # of a trial that was queued with other distributions
-            raise UserError(f"The study holds a trial that is not of this sweep file: {error}. Give --name.") from error
-        self._beat(trial)
-        if trial.number in [other.number for other in _counted(self.study)][:count]:
-            self.running.append(FollowedTrial(trial, self.sweep.arguments(trial.params), slot, self.plan))
-        else:  # other processes started the last ones at the same moment
-            self._give_back(trial)
-
-    def _give_back(self, trial: Trial) -> None:
-        """Have a trial repeated by whoever wants one more."""
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        if frozen.state == TrialState.RUNNING:
-            self._tell(trial, TrialState.FAIL)
-            repeat(self.study, frozen)
-
-    def _follow(self, followed: FollowedTrial) -> None:
-        try:
-            end = followed.follow()
-            if end is None:
+    def _run_until(self, count: int) -> None:
+        while not self._interrupted.is_set():
+            with self._decides:
+                ended, running = ended_and_running(self.study)
+                begin = ended + running + self._starting < count
+                self._starting += begin
+            if ended >= count:
                 return
-            self._tell(followed.trial, *end)
-        except UpdateFinishedTrialError:  # this machine slept; another process has taken the trial for dead
-            followed.fit.stop()
-        self.running.remove(followed)
-        self._mistakes.append(followed.mistake)
+            if not begin:  # the last trials run, here or elsewhere; if their processes die, they are requeued
+                fail_stale_trials(self.study)
+                time.sleep(POLL_S)
+                continue
+            attempt = Attempt(self)
+            try:
+                self.study.optimize(attempt, n_trials=1, catch=(FitFailed, Interrupted))
+            except ValueError:
+                if not attempt.lost:
+                    raise
+            finally:
+                self.started(attempt)
+
+    def started(self, attempt: "Attempt") -> None:
+        """Take note that the storage knows a trial, or that there was none."""
+        with self._decides:
+            self._starting -= not attempt.known
+            attempt.known = True
+
+    def check_mistakes(self, mistake: str | None) -> None:
+        """Take note of bad input.
+
+        Raises:
+            UserError: The first trials were all bad input.
+        """
+        self._mistakes.append(mistake)
         if len(self._mistakes) == MISTAKES and all(self._mistakes):
-            raise UserError(f"The first {MISTAKES} trials were refused: {followed.mistake}")
+            raise UserError(f"The first {MISTAKES} trials failed: {mistake}")
 
-    def _tell(self, trial: Trial, state: TrialState, uar: float | None = None) -> None:
-        # With the last point of a grid, Optuna's sampler stops a Study.optimize() that is not there.
-        with contextlib.suppress(RuntimeError) if self.sweep.method == "grid" else contextlib.nullcontext():
-            self.study.tell(trial.number, uar, state, skip_if_finished=True)
+    @property
+    def interrupted(self) -> bool:
+        """Whether no trial is to go on."""
+        return self._interrupted.is_set()
 
-    def _keep_alive(self) -> None:
-        """Tell the study that this process's trials live, and hand out again those of processes that died."""
-        if time.monotonic() < self._heartbeat + HEARTBEAT_S:
-            return
-        for followed in self.running:
-            self._beat(followed.trial)
-        fail_stale_trials(self.study)
-        self._heartbeat = time.monotonic()
 
-    def _beat(self, trial: Trial) -> None:
-        study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        self.storage.record_heartbeat(trial_id)
+class Attempt:
+    """Optuna's objective for one trial: a fit of every fold, one after the other.
+
+    The pruner is fed by the first fold alone, where all trials can be compared from the first epoch on; the trial's
+    value is the mean over the folds of the validation UAR of the chosen checkpoint.
+
+    Args:
+        trials: Whose trial it is.
+
+    Attributes:
+        known: Whether the storage knows the trial.
+        lost: Whether another process has taken the trial for dead, after this machine slept, say.
+    """
+
+    def __init__(self, trials: Trials) -> None:
+        self.trials = trials
+        self.known = False
+        self.lost = False
+
+    def __call__(self, trial: Trial) -> float:
+        """Run the trial, and return its value.
+
+        Raises:
+            FitFailed: A fit failed.
+            Interrupted: No trial is to go on; this one is requeued.
+            TrialPruned: It is hopeless.
+            UserError: The first trials were all bad input, or this one is not of the sweep.
+        """
+        self.trials.started(self)
+        study, plan = self.trials.study, self.trials.plan
+        settings = self._settings(trial)
+        uars: list[float] = []
+        runs: list[str] = []
+        try:
+            for fold in [None] if plan.folds is None else plan.folds:
+                fit = plan.fit(trial.number, fold, settings)
+                runs.append(str(fit.folder.experiment / fit.folder.name))
+                trial.set_user_attr("runs", {"machine": platform.node(), "process": os.getpid(), "folders": runs})
+                uars.append(self._uar(trial, fit, prune=not uars))
+                trial.set_user_attr("uar", uars)
+        except Interrupted:
+            requeue(study, study.get_trials(deepcopy=False)[trial.number])
+            raise
+        except UpdateFinishedTrialError:
+            self.lost = True
+            raise
+        self.trials.check_mistakes(None)
+        return statistics.fmean(uars)
+
+    def _settings(self, trial: Trial) -> list[str]:
+        for name, distribution in self.trials.sweep.space.items():
+            try:
+                match distribution:
+                    case CategoricalDistribution(choices=choices):
+                        trial.suggest_categorical(name, choices)
+                    case IntDistribution(low=low, high=high, step=step, log=log):
+                        trial.suggest_int(name, low, high, step=step, log=log)
+                    case FloatDistribution(low=low, high=high, step=step, log=log):
+                        trial.suggest_float(name, low, high, step=step, log=log)
+            except ValueError as error:  # the trial was queued with other distributions
+                raise UserError(
+                    f"The study holds a trial that is not of this sweep file: {error}. Give --name."
+                ) from error
+        self.trials.sweep.check(trial.params)
+        return self.trials.sweep.arguments(trial.params)
+
+    def _uar(self, trial: Trial, fit: Fit, *, prune: bool) -> float:
+        """Run a fit, and return the validation UAR of the checkpoint that was chosen."""
+        running = start(self.trials.workers, fit)
+        try:
+            self._follow(trial, running, prune=prune)
+        finally:
+            if not running.future.done():
+                self.trials.workers.stop(running.future)
+                wait([running.future])
+        ended = running.ended()
+        metrics = (fit.folder.newest or Path()) / "metrics.json"
+        if ended.failure is None and metrics.exists():
+            return float(json.loads(metrics.read_text())["val"]["uar"])
+        problem = ended.failure or "it chose no checkpoint"
+        trial.set_user_attr("error", problem)
+        self.trials.check_mistakes(problem if ended.bad_input else None)
+        raise FitFailed(problem)
+
+    def _follow(self, trial: Trial, running: Running, *, prune: bool) -> None:
+        """Report every epoch until a fit has ended.
+
+        Raises:
+            Interrupted: It is not to go on.
+            TrialPruned: It is hopeless, also if it has ended meanwhile: what is pruned is no matter of speed.
+        """
+        ended, reported = False, list[float]()
+        while not ended:
+            ended = bool(wait([running.future], POLL_S).done)  # before its epochs are read: they are all there
+            epochs = [float(row[METRIC]) for row in running.fit.epochs() if row.get(METRIC)] if prune else []
+            for uar in epochs[len(reported) :]:
+                reported.append(uar)
+                trial.report(max(reported), step=len(reported))
+                if trial.should_prune():
+                    raise TrialPruned
+            if self.trials.interrupted and not ended:
+                raise Interrupted
+
+
+def requeue(study: Study, trial: FrozenTrial) -> None:
+    """Queue a trial again that was broken off, unless its processes die again and again."""
+    RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
 
 
 def ended_and_running(study: Study) -> tuple[int, int]:
-    """Count the trials that have ended and those that run, wherever; one that was repeated counts once."""
+    """Count the trials that have ended and those that run, wherever; one that was requeued counts once."""
     trials = _counted(study)
     ended = sum(trial.state.is_finished() for trial in trials)
     return ended, len(trials) - ended
@@ -198,28 +270,5 @@ def ended_and_running(study: Study) -> tuple[int, int]:
 
 def _counted(study: Study) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
-    repeated = {number for trial in trials for number in trial.user_attrs.get(REPEATS, [])}
-    return [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in repeated]
-
-
-def repeat(study: Study, trial: FrozenTrial) -> None:
-    """Queue a trial that was broken off, for whoever starts the next one.
-
-    Optuna's own callback hands down which of hyperband's rungs were passed, too; these are passed anew.
-    """
-    grid = {name: value for name, value in trial.system_attrs.items() if name in ("grid_id", "search_space")}
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={REPEATS: [*trial.user_attrs.get(REPEATS, []), trial.number]},
-            system_attrs=grid,
-        )
-    )
-
-
-def repeat_stale(study: Study, trial: FrozenTrial) -> None:
-    """Queue a trial whose process died, unless that happens again and again: it may be the trial that kills it."""
-    if len(trial.user_attrs.get(REPEATS, [])) < LIVES - 1:
-        repeat(study, trial)
+    requeued = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    return [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in requeued]

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -24,16 +25,13 @@ from optuna.trial import TrialState, create_trial
 
 from ser.cli import main
 from ser.errors import UserError
+from ser.parallel import Machine
 from ser.sweep import trials
-from ser.sweep.fits import Plan
-from ser.sweep.space import read_sweep
+from ser.sweep.space import Sweep, read_sweep
 from ser.sweep.study import open_storage, open_study, storage_url
-from ser.sweep.trials import Trials, ended_and_running
+from ser.sweep.trials import Plan, Trials, ended_and_running
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
-    pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 CONFIG = {"trainer": {"max_epochs": 27}, "data": {"init_args": {"fold": 0}}}
 
 # Its validation UAR is the learning rate, and half of it in the first epoch; a fold is worth 0.1.
@@ -65,7 +63,8 @@ for epoch in range(1, len(scores) + 1):
     (run / "new.csv").write_text("epoch,val/uar\\n" + rows)
     (run / "new.csv").replace(run / "history.csv")
     time.sleep(0.1)
-while options["does"] == "hang" or (options["does"] == "linger" and options["lr"] < 0.5):
+parent = int(os.environ["SER_PARENT"])  # with which a real one ends
+while os.getppid() == parent and (options["does"] == "hang" or (options["does"] == "linger" and options["lr"] < 0.5)):
     time.sleep(0.1)
 (run / "metrics.json").write_text(json.dumps({"val": {"uar": uar}}))
 """
@@ -98,9 +97,23 @@ def start(tmp_path):
         experiment.mkdir(parents=True, exist_ok=True)
         storage = open_storage(storage_url(url, experiment))
         study = open_study(storage, tmp_path.name, sweep, CONFIG, folds)
-        return Trials(study, storage, sweep, Plan(sweep.options, experiment, folds, [{}] * jobs))
+        return Tiny(study, sweep, Plan(sweep.options, experiment, folds), jobs)
 
     return make
+
+
+@dataclass
+class Tiny:
+    """A study whose trials run on this machine."""
+
+    study: optuna.Study
+    sweep: Sweep
+    plan: Plan
+    jobs: int
+
+    def run(self, count, show):
+        with Machine([{}] * self.jobs) as machine:
+            Trials(self.study, self.sweep, self.plan, machine).run(count, show)
 
 
 def run_of(tmp_path, name):
@@ -137,18 +150,23 @@ def test_a_grid_takes_every_setting_once_and_the_best_is_known(start, tmp_path):
     assert len(running.study.trials) == 3
 
 
-def test_as_many_run_at_once_as_there_are_jobs(start):
+def begun(tmp_path):
+    """The runs whose fits have reported epochs."""
+    return [history.parent for history in run_of(tmp_path, "").glob("trial*/history.csv")]
+
+
+def test_as_many_run_at_once_as_there_are_jobs(start, tmp_path):
     running = start("--does", "hang", jobs=2)
-    shown = []
 
     def interrupt():
-        shown.append(len(running.running))
-        if all(followed.fit.epochs() for followed in running.running):
+        if len(begun(tmp_path)) == 2:
+            time.sleep(0.5)  # in which a third would begin
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         running.run(3, interrupt)
-    assert max(shown) == 2
+    assert len(begun(tmp_path)) == 2
+    assert [trial.state for trial in running.study.trials] == [TrialState.FAIL] * 2 + [TrialState.WAITING] * 2
 
 
 def test_the_score_of_several_folds_is_their_mean(start, tmp_path):
@@ -188,7 +206,7 @@ def test_a_fit_that_was_killed_says_so(start, tmp_path):
     running = start("--does", "hang", values=(0.5,))
 
     def kill():
-        if running.running and running.running[0].fit.epochs():
+        if begun(tmp_path) and alive(int((run_of(tmp_path, "trial0") / "pid").read_text())):
             os.kill(int((run_of(tmp_path, "trial0") / "pid").read_text()), signal.SIGKILL)
 
     running.run(1, kill)
@@ -197,7 +215,7 @@ def test_a_fit_that_was_killed_says_so(start, tmp_path):
 
 def test_a_mistake_in_every_trial_stops_the_study(start):
     running = start("--does", "refuse", values=(0.1, 0.2, 0.3, 0.4))
-    with pytest.raises(UserError, match=r"^The first 3 trials were refused: There is no folder x; give another\.$"):
+    with pytest.raises(UserError, match=r"^The first 3 trials failed: There is no folder x; give another\.$"):
         running.run(4, lambda: None)
     assert [trial.state for trial in running.study.trials] == [TrialState.FAIL] * 3
 
@@ -211,11 +229,11 @@ def test_a_mistake_in_some_trials_does_not(start):
     assert [trial.state for trial in running.study.trials].count(TrialState.FAIL) == 3
 
 
-def test_what_is_interrupted_is_given_back(start, tmp_path):
+def test_what_is_interrupted_is_requeued(start, tmp_path):
     running = start("--does", "hang", values=(0.5,))
 
     def interrupt():
-        if running.running[0].fit.epochs():
+        if begun(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -227,7 +245,6 @@ def test_what_is_interrupted_is_given_back(start, tmp_path):
     start(values=(0.5,)).run(1, lambda: None)
     assert [trial.state for trial in running.study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert running.study.trials[1].params == {"optimizer.lr": 0.5}
-    assert running.study.trials[1].user_attrs["repeats"] == [0]
     assert ended_and_running(running.study) == (1, 0)
 
 
@@ -243,27 +260,12 @@ def test_a_run_folder_that_is_taken_is_left_alone(start, tmp_path):
 
 def test_a_trial_whose_processes_die_is_given_up(start):
     running = start(method="random", values=(0.5,))
-    for number in range(trials.LIVES):
+    for number in range(trials.RETRIES + 1):
         assert number == len(running.study.get_trials(states=[TrialState.FAIL]))
         running.study.tell(running.study.ask(running.sweep.space), state=TrialState.FAIL)
-        trials.repeat_stale(running.study, running.study.trials[number])
-    assert [trial.state for trial in running.study.trials] == [TrialState.FAIL] * trials.LIVES
+        trials.requeue(running.study, running.study.trials[number])
+    assert [trial.state for trial in running.study.trials] == [TrialState.FAIL] * (trials.RETRIES + 1)
     assert ended_and_running(running.study) == (1, 0)
-
-
-def test_a_repeated_trial_passes_hyperband_s_rungs_anew(start):
-    once = {"type": "hyperband", "max_iter": 2, "s": 1}
-    running = start("--does", "hang", early_terminate=once, values=(0.5,))
-
-    def interrupt():
-        if running.running[0].reported:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        running.run(1, interrupt)
-    broken_off, waiting = running.study.trials
-    assert "completed_rung_0" in broken_off.system_attrs
-    assert "completed_rung_0" not in waiting.system_attrs
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +333,7 @@ def test_processes_share_a_study(start, address):
     completed = study.get_trials(states=[TrialState.COMPLETE])
     assert sorted(trial.params["optimizer.lr"] for trial in completed) == values
     assert len({trial.user_attrs["runs"]["process"] for trial in completed}) > 1
-    assert ended_and_running(study) == (6, 0)  # what was started at the same moment as the last one was given back
+    assert ended_and_running(study) == (6, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

@@ -1,12 +1,14 @@
 """Fits side by side, with verbs that answer at once in place of fits."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from ser.evaluation.processes import Fit, run_side_by_side, share_machine
+from ser.parallel import Machine, share_machine
+from ser.runs.fits import Fit, run_side_by_side
 from ser.runs.folder import RunFolder
 
 
@@ -14,40 +16,48 @@ def call(tmp_path, name, *arguments):
     return Fit(name, arguments, RunFolder(tmp_path, name), tmp_path / "logs" / f"{name}.log")
 
 
+def run(calls, shares):
+    """Run calls on this machine, and return how each ended, by name."""
+    with Machine(shares) as machine:
+        return {fit.name: ended for fit, ended in run_side_by_side(calls, machine, epochs=None)}
+
+
 def children():
     """The processes that this one has started and that are still there."""
-    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+    return {
+        child for thread in Path("/proc/self/task").iterdir() for child in (thread / "children").read_text().split()
+    }
 
 
 def test_one_that_fails_does_not_take_the_others_with_it(tmp_path):
     calls = [call(tmp_path, "bad", "fti"), call(tmp_path, "good", "--version"), call(tmp_path, "help", "--help")]
-    ended = {one.fit.name: one for one in run_side_by_side(calls, [{}, {}], epochs=None)}
+    ended = run(calls, [{}, {}])
     assert ended["good"].failure is None
     assert ended["help"].failure is None
     assert ended["bad"].bad_input
     assert ended["bad"].failure.startswith("'fti' is not a verb. Did you mean fit?")
-    assert calls[2].log.read_text().startswith("usage: ser VERB")
+    assert "ser --help\nusage: ser VERB" in calls[2].log.read_text()
 
 
 def test_an_earlier_output_stays_in_the_log_and_is_not_taken_for_this_one(tmp_path):
     once = call(tmp_path, "bad", "fti")
     once.log.parent.mkdir()
     once.log.write_text("ser: error: of yesterday\n")
-    (ended,) = run_side_by_side([once], [{}], epochs=None)
+    (ended,) = run([once], [{}]).values()
     assert "of yesterday" not in ended.failure
-    assert once.log.read_text().startswith("ser: error: of yesterday\nser: error: 'fti'")
+    assert re.match(r"ser: error: of yesterday\n.*: ser fti\nser: error: 'fti'", once.log.read_text())
 
 
 def test_what_is_raised_is_named_and_what_was_killed_too(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     killed = {"PYTHONPATH": str(tmp_path)}
-    (ended,) = run_side_by_side([call(tmp_path, "killed", "--version")], [killed], epochs=None)
+    (ended,) = run([call(tmp_path, "killed", "--version")], [killed]).values()
     assert ended.failure == "it was ended by SIGKILL, probably because memory ran out"
     assert not ended.bad_input
 
     (tmp_path / "sitecustomize.py").unlink()
     (tmp_path / "torch.py").write_text("raise RuntimeError('no torch today')\n")
-    (ended,) = run_side_by_side([call(tmp_path, "broken", "fit", "--help")], [killed], epochs=None)
+    (ended,) = run([call(tmp_path, "broken", "fit", "--help")], [killed]).values()
     assert ended.failure == "RuntimeError: no torch today"
     assert not ended.bad_input
 
@@ -60,7 +70,7 @@ def test_names_are_shown_as_they_are_in_a_terminal(tmp_path, monkeypatch, capsys
     name = "fold 0 ([/01], [x])"
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(1)\n")  # long enough to be shown
     slow = {"PYTHONPATH": str(tmp_path)}
-    (ended,) = run_side_by_side([call(tmp_path, name, "--version")], [slow], epochs=None)
+    (ended,) = run([call(tmp_path, name, "--version")], [slow]).values()
     assert ended.failure is None
     assert name in capsys.readouterr().out
 
@@ -69,11 +79,12 @@ def test_names_are_shown_as_they_are_in_a_terminal(tmp_path, monkeypatch, capsys
 def test_leaving_early_ends_those_that_run(tmp_path):
     before = children()
     calls = [call(tmp_path, "quick", "--version"), call(tmp_path, "slow", "fit", "--help")]
-    ended = run_side_by_side(calls, [{}, {}], epochs=None)
-    assert next(ended).fit.name == "quick"
-    assert len(children() - before) == 1
-    ended.close()
-    assert not children() - before
+    with Machine([{}, {}]) as machine:
+        ended = run_side_by_side(calls, machine, epochs=None)
+        assert next(ended)[0].name == "quick"
+        assert len(children() - before) == 1
+        ended.close()
+        assert not children() - before
 
 
 def test_cores_and_gpus_are_shared(monkeypatch):
