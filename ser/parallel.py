@@ -1,6 +1,7 @@
 """Fan-out over ``concurrent.futures``: chunks of items, and long tasks; on this machine, or on a Dask cluster."""
 
 import functools
+import json
 import logging
 import os
 import platform
@@ -165,14 +166,19 @@ def connect(address: str) -> Iterator[Cluster]:
         from distributed import Client
     except ImportError:
         raise UserError("--cluster needs Dask: pip install 'ser[cluster]', or pip install distributed.") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is said in a message
-    where = {"address": address} if "://" in address else {"scheduler_file": address}
-    if "scheduler_file" in where and not Path(address).is_file():
-        raise UserError(f"--cluster is {address}; it must be an address, such as tcp://HOST:8786, or a scheduler file.")
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a message says what is lost
     try:
-        client: Any = Client(**where, timeout=CONNECT_WITHIN_S, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"No Dask scheduler answers at {address}: {error}. Start one: dask scheduler.") from None
+        where = address if "://" in address else json.loads(Path(address).read_text())["address"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--cluster is {address}; it must be an address, such as tcp://HOST:8786, or a file that a Dask scheduler "
+            f"has written ({type(error).__name__})."
+        ) from None
+    try:
+        client: Any = Client(where, timeout=CONNECT_WITHIN_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise UserError(f"No Dask scheduler answers at {where}: {error}. Start one: dask scheduler.") from None
     with client:
         if not client.scheduler_info()["workers"]:
             print("Waiting for a worker of the cluster.", flush=True)
