@@ -26,7 +26,7 @@ from ser.cli.explain import answer_help
 from ser.cli.parser import Parser, could_not_construct
 from ser.data import SpeechCorpus
 from ser.errors import JobEnded, UserError, cannot_create, user_error_behind
-from ser.protocols.splits import SIDES
+from ser.protocols.splits import PARTITIONS
 from ser.runs.folder import RunFolder, RunOptions
 from ser.runs.recorder import RunRecorder, say_device
 from ser.training.checkpoints import (
@@ -213,7 +213,7 @@ class SerCLI(LightningCLI):
 
     def _check(self, checkpoint: dict[str, Any]) -> None:
         self.model.refuse_other(checkpoint)
-        self.model.check_unheard(history_of(checkpoint), self.datamodule, self.subcommand)
+        self.model.check_unseen(history_of(checkpoint), self.datamodule, self.subcommand)
 
     def before_instantiate_classes(self) -> None:
         """Keep the config as the user composed it."""
@@ -359,7 +359,7 @@ class SerCLI(LightningCLI):
             return facts
         protocol = corpus.protocol_description()
         local = ("root", "class_path", "found_and_published", "left_out", "genders")
-        sides = {side: {key: protocol[side][key] for key in ("utterances", "speakers")} for side in SIDES}
+        sides = {side: {key: protocol[side][key] for key in ("utterances", "speakers")} for side in PARTITIONS}
         return {**{key: value for key, value in protocol.items() if key not in local}, **sides, **facts}
 
     def _say_where(self) -> None:

@@ -1,4 +1,4 @@
-"""The base class of every corpus: what is in a folder of recordings, and who is on which side of the split."""
+"""The base class of every corpus: what is in a folder of recordings, and how a protocol splits it."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,8 @@ from ser.features.preprocess import Preprocess
 from ser.features.spectra import Features, LogMel
 from ser.protocols.audit import Audit
 from ser.protocols.fold import Fold
-from ser.protocols.history import Fit, Identity, check_unheard, extended, fit_record
-from ser.protocols.splits import SIDES, Gender, LeaveOneSpeakerOut, Protocol, Side, Split, Utterance
+from ser.protocols.history import Fit, Identity, check_unseen, extended, fit_record
+from ser.protocols.splits import PARTITIONS, Gender, LeaveOneSpeakerOut, Partition, Protocol, Split, Utterance
 from ser.settings.names import Name, OptionalName, as_name, as_names, renaming
 from ser.settings.recipe import describe, digest
 
@@ -234,14 +234,14 @@ class SpeechCorpus(Batches):
 
     @property
     def audit(self) -> Audit:
-        """What the sides of the split share."""
+        """What the partitions of the split share."""
         return self._fold.audit
 
-    def check_split(self, needed: Sequence[Side] = SIDES) -> None:
-        """See that the fold can be used: for a fit, or with some sides only, as a test is.
+    def check_split(self, needed: Sequence[Partition] = PARTITIONS) -> None:
+        """See that the fold can be used: for a fit, or with some partitions only, as a test is.
 
         Raises:
-            UserError: Nothing is labelled, or a side that is needed is empty, or the sides share what they must not.
+            UserError: Nothing is labelled, or a needed partition is empty, or partitions share what they must not.
         """
         if not self.labelled:
             kind = type(self).__name__
@@ -279,15 +279,15 @@ class SpeechCorpus(Batches):
             **self._fold.description(),
         }
 
-    def scored_description(self, side: Side, notes: Sequence[str]) -> dict[str, Any]:
-        """Return the same for a network that another fit has trained: on its other sides is nothing of this corpus.
+    def scored_description(self, partition: Partition, notes: Sequence[str]) -> dict[str, Any]:
+        """Return the same for a network of another fit, whose other partitions hold nothing of this corpus.
 
         Args:
-            side: What is scored.
+            partition: What is scored.
             notes: What has to be known of the score.
         """
         nothing = {"utterances": 0, "speakers": [], "emotions": dict.fromkeys(self.labels, 0), "files": []}
-        others: dict[str, Any] = {other: nothing for other in SIDES if other != side}
+        others: dict[str, Any] = {other: nothing for other in PARTITIONS if other != partition}
         return {**self.protocol_description(), "trained_here": False, "notes": list(notes), **others}
 
     def extended_history(self, history: Sequence[Fit]) -> list[Fit]:
@@ -301,8 +301,8 @@ class SpeechCorpus(Batches):
         ours = [type(self).name, self.fold, describe(self.protocol)]  # all that a checkpoint of format 1 tells
         return [fit["corpus"], fit["fold"], fit["protocol"]] == ours
 
-    def check_unheard(self, history: Sequence[Fit], side: Side) -> list[str]:
-        """Compare a side with everything that a network was trained or chosen on.
+    def check_unseen(self, history: Sequence[Fit], partition: Partition) -> list[str]:
+        """Compare a partition with everything that a network was trained or chosen on.
 
         Returns:
             What has to be known of its score, a sentence each.
@@ -312,10 +312,10 @@ class SpeechCorpus(Batches):
         """
         if not history:
             return []
-        return check_unheard(history, self._fold, side, self.identity)
+        return check_unseen(history, self._fold, partition, self.identity)
 
     def summary(self) -> str:
-        """Say in a line who is on which side, and in a table what an incomplete copy lacks."""
+        """Say in a line which speakers are in which partition, and in a table what an incomplete copy lacks."""
         lacking = differences(self.found_and_published())
         differs = f"\nThis copy of {self.name} is not as published:\n{lacking}" if lacking else ""
         return f"{self.name}, {self._fold.summary()}{differs}"

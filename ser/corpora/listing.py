@@ -206,7 +206,7 @@ def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad
         )
     checked = Checked([utterance for utterance, _ in sound], [look for _, look in sound], bad)
     if strict:
-        _refuse_incomplete(listing.choice.corpus, listing.counts(checked.table))
+        _check_complete(listing.choice.corpus, listing.counts(checked.table))
     return checked
 
 
@@ -222,7 +222,7 @@ def differences(counts: Counts) -> str:
     return "\n".join(lines)
 
 
-def _refuse_incomplete(corpus: str, counts: Counts) -> None:
+def _check_complete(corpus: str, counts: Counts) -> None:
     """Hold a copy to the published counts; more than these is no fault.
 
     Raises:

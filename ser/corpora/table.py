@@ -11,7 +11,7 @@ from ser.corpora.base import BadFile
 from ser.corpora.own import OwnCorpus
 from ser.errors import UserError
 from ser.features.audio import READABLE, UNREADABLE, audio_files
-from ser.protocols.splits import SIDES, Gender, Utterance
+from ser.protocols.splits import PARTITIONS, Gender, Utterance
 from ser.settings.names import Name, meant, renaming
 
 NEEDED = ("file", "emotion", "speaker")
@@ -88,7 +88,7 @@ class Table(OwnCorpus):
                 gender=GENDERS[_choice(row, "gender", GENDERS, where)] if row.get("gender") else None,
                 session=row.get("session") or None,
                 sentence=row.get("sentence") or None,
-                split=_choice(row, "split", SIDES, where) if row.get("split") else None,
+                split=_choice(row, "split", PARTITIONS, where) if row.get("split") else None,
             )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ser.errors import UserError
 from ser.features.shards import IntArray, consecutive
-from ser.protocols.splits import Side, Split
+from ser.protocols.splits import Partition, Split
 
 
 class Items(NamedTuple):
@@ -30,25 +30,25 @@ class Items(NamedTuple):
         return consecutive(self.firsts[chosen], self.counts[chosen])
 
 
-def refuse_stray_rows(items: Mapping[Side, Items], split: Split) -> None:
+def check_rows(items: Mapping[Partition, Items], split: Split) -> None:
     """Hold what loaders fetch against the split: the last step of the leakage audit.
 
-    Copies and segments belong to the side of their source, and nothing but training holds copies.
+    Copies and segments belong to the partition of their source, and nothing but training holds copies.
 
     Args:
-        items: Of every side, or of those that are evaluated.
-        split: Utterances of every side.
+        items: Of every partition, or of those that are evaluated.
+        split: Utterances of every partition.
 
     Raises:
-        UserError: Something of one side is on another.
+        UserError: Something of one partition is in another.
     """
-    for side, held in items.items():
-        strays = set(held.positions.tolist()) - set(split.side(side))
+    for name, held in items.items():
+        strays = set(held.positions.tolist()) - set(split[name])
         if strays:
-            raise UserError(f"{side} holds copies or segments of {len(strays)} utterances of another side.")
-        if side != "train" and held.copies.any():
-            raise UserError(f"{side} holds {int((held.copies > 0).sum())} augmented copies; only train may.")
-        trained = items["train"].rows() if "train" in items and side != "train" else ()
+            raise UserError(f"{name} holds copies or segments of {len(strays)} utterances of another partition.")
+        if name != "train" and held.copies.any():
+            raise UserError(f"{name} holds {int((held.copies > 0).sum())} augmented copies; only train may.")
+        trained = items["train"].rows() if "train" in items and name != "train" else ()
         shared = np.intersect1d(held.rows(), trained)
         if len(shared):
-            raise UserError(f"{side} and train share {len(shared)} rows of the feature cache.")
+            raise UserError(f"{name} and train share {len(shared)} rows of the feature cache.")

@@ -145,13 +145,13 @@ class OnlineSet(Dataset[Batch]):
         return Batch(features, lengths, self.targets[chosen], self.positions[chosen])
 
 
-class Announced(DistributedSampler[int]):
+class ReadAheadSampler(DistributedSampler[int]):
     """Base class: draws of one process, which the set is told of a batch before they are fetched.
 
     So the disk reads while the model is trained, though batches may be fetched in the training process itself.
 
     Attributes:
-        batch_size: Draws that are fetched at once.
+        batch_size: Items that are fetched at once.
     """
 
     dataset: "FeatureSet | OnlineSet"
@@ -169,7 +169,7 @@ class Announced(DistributedSampler[int]):
             yield from draws[start : start + size]
 
 
-class Draws(Announced):
+class TrainSampler(ReadAheadSampler):
     """Draws training items for one process: numbers of items that, as they also tell the epoch, never come again.
 
     Args:
@@ -200,7 +200,7 @@ class Draws(Announced):
         return [self.epoch * self.items + item for item in drawn]
 
 
-class EachOnce(Announced):
+class EvalSampler(ReadAheadSampler):
     """Divides an evaluation set between processes without repeating utterances to make it even.
 
     A process without an utterance gets ``FILLER``: it must take part, for the scores are joined over all processes.
@@ -234,7 +234,9 @@ def check_workers(number: int) -> None:
         )
 
 
-def loader(dataset: FeatureSet | OnlineSet, sampler: Announced, batch_size: int, num_workers: int) -> DataLoader[Batch]:
+def loader(
+    dataset: FeatureSet | OnlineSet, sampler: ReadAheadSampler, batch_size: int, num_workers: int
+) -> DataLoader[Batch]:
     """Return batches of one process's share of a set."""
     sampler.batch_size = batch_size
     return DataLoader(

@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 
 from ser.data.augment import Augment
 from ser.data.feed import Feed
-from ser.data.items import Items, refuse_stray_rows
-from ser.data.loaders import Batch, Draws, EachOnce, FeatureSet, OnlineSet, Sampling, loader
+from ser.data.items import Items, check_rows
+from ser.data.loaders import Batch, EvalSampler, FeatureSet, OnlineSet, Sampling, TrainSampler, loader
 from ser.errors import UserError
 from ser.features.audio import Recording
 from ser.features.front_end import FrontEnd
 from ser.parallel import Cluster
-from ser.protocols.splits import SIDES, Side, Split, Utterance
+from ser.protocols.splits import PARTITIONS, Partition, Split, Utterance
 
 
 class Batches(LightningDataModule, ABC):
@@ -54,11 +54,11 @@ class Batches(LightningDataModule, ABC):
     @property
     @abstractmethod
     def split(self) -> Split:
-        """Positions in the table, by side."""
+        """Positions in the table, by partition."""
 
     @abstractmethod
-    def check_split(self, needed: Sequence[Side] = SIDES) -> None:
-        """See that the sides that are needed hold something, and share nothing that they must not."""
+    def check_split(self, needed: Sequence[Partition] = PARTITIONS) -> None:
+        """Check that the needed partitions hold something, and share nothing that they must not."""
 
     def prepare_data(self) -> None:
         """Check the files, audit the split and compute the features that the cache lacks."""
@@ -70,13 +70,13 @@ class Batches(LightningDataModule, ABC):
         """Hold what will be fetched against the split.
 
         Raises:
-            UserError: A copy or a segment is not on the side of its source, or training ends before its validation.
+            UserError: A copy or segment is not in the partition of its source, or training ends before its validation.
         """
         if stage == "fit" and self.trainer is not None:
             check_length(self.trainer, len(self.train_dataloader()))
         if stage != "predict":
-            fetched = SIDES if stage == "fit" else SIDES[1:]  # what is not trained on has no copies
-            refuse_stray_rows({side: self._items(side) for side in fetched}, self.split)
+            fetched = PARTITIONS if stage == "fit" else PARTITIONS[1:]  # what is not trained on has no copies
+            check_rows({name: self._items(name) for name in fetched}, self.split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return training batches; their order depends on the seed and the epoch alone."""
@@ -85,7 +85,7 @@ class Batches(LightningDataModule, ABC):
             data = self._filled.online(self._items("train"), trim=self._trim)
         else:
             data = self._filled.stored(self._items("train"), trim=self._trim)
-        draws = Draws(data, *self._processes, self.sampling)
+        draws = TrainSampler(data, *self._processes, self.sampling)
         if self.trainer is not None:
             # Lightning tells a resumed fit's first epoch too late: workers have fetched batches by then.
             draws.set_epoch(self.trainer.current_epoch)
@@ -115,10 +115,13 @@ class Batches(LightningDataModule, ABC):
         return self._filled.statistics(self._items("train"), by_frame)
 
     @property
-    def _needed(self) -> Sequence[Side]:
-        """The sides that the trainer is about to use."""
-        evaluated: dict[str | None, Sequence[Side]] = {TrainerFn.VALIDATING: ("val",), TrainerFn.TESTING: ("test",)}
-        return SIDES if self.trainer is None else evaluated.get(self.trainer.state.fn, SIDES)
+    def _needed(self) -> Sequence[Partition]:
+        """The partitions that the trainer is about to use."""
+        evaluated: dict[str | None, Sequence[Partition]] = {
+            TrainerFn.VALIDATING: ("val",),
+            TrainerFn.TESTING: ("test",),
+        }
+        return PARTITIONS if self.trainer is None else evaluated.get(self.trainer.state.fn, PARTITIONS)
 
     @property
     def _fitting(self) -> bool:
@@ -152,12 +155,12 @@ class Batches(LightningDataModule, ABC):
         """Utterances of which the cache is to hold augmented copies."""
         return self.split.train if self.augment.copies and self._fitting else ()
 
-    def _items(self, side: Side) -> Items:
-        return self._filled.items(self.split.side(side), training=side == "train")
+    def _items(self, name: Partition) -> Items:
+        return self._filled.items(self.split[name], training=name == "train")
 
     def _evaluating(self, items: Items) -> DataLoader[Batch]:
         data = self._filled.stored(items, trim=self._trim)
-        return self._ours(loader(data, EachOnce(data, *self._processes), self.batch_size, self.num_workers))
+        return self._ours(loader(data, EvalSampler(data, *self._processes), self.batch_size, self.num_workers))
 
     def _ours(self, batches: DataLoader[Batch]) -> DataLoader[Batch]:
         """Let a loader that is used without this data module say whose it is."""

@@ -63,7 +63,7 @@ def audio_files(root: Path) -> list[Path]:
     seen: set[str] = set()
     starts = [str(root)]
     for start in starts:  # those of links come behind, so that a folder counts under its own name if it has one here
-        for folder, subfolders, names in os.walk(start, onerror=_refuse_folder):
+        for folder, subfolders, names in os.walk(start, onerror=_unreadable_folder):
             shown = sorted(name for name in subfolders if not name.startswith("."))
             real = os.path.realpath(folder)
             subfolders[:] = [] if real in seen else shown
@@ -79,7 +79,7 @@ def audio_files(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _refuse_folder(error: OSError) -> None:
+def _unreadable_folder(error: OSError) -> None:
     """Stop where the recordings of a folder would be missing without a word."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise UserError(

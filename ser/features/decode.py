@@ -72,7 +72,7 @@ def decode(path: Path) -> tuple[Waveform, int, int]:
     if samples.dtype == np.int16:
         samples = samples * np.float32(2**-15)
     else:
-        _refuse_absurd(samples)
+        _check_range(samples)
     mono: Waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if np.ptp(mono) < 2 * SILENCE_PEAK:
         mixed = f" in the mean of its {samples.shape[1]} channels" if samples.shape[1] > 1 else ""
@@ -92,7 +92,7 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _refuse_absurd(samples: npt.NDArray[np.float32]) -> None:
+def _check_range(samples: npt.NDArray[np.float32]) -> None:
     """Hold the samples of every channel, which may be any number, to what a recording can hold."""
     low, high = samples.min(), samples.max()  # NaN if one is
     if not np.isfinite([low, high]).all():

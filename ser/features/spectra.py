@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchaudio.functional import create_dct
 
 from ser.errors import UserError
-from ser.features.spectrograms import Centre, Scale, log_scale, power_spectrum, refuse_unknown, taper, with_deltas
+from ser.features.spectrograms import Centre, Scale, check_choice, log_scale, power_spectrum, taper, with_deltas
 from ser.features.spectrograms import delta as delta
 from ser.features.spectrograms import mel_filters as mel_filters
 
@@ -108,7 +108,7 @@ class LogMel(Features):
         top_db: float | None = None,
     ) -> None:
         super().__init__()
-        refuse_unknown("scale", scale, Scale)
+        check_choice("scale", scale, Scale)
         if n_mels < 1:
             raise UserError(f"n_mels is {n_mels}; it must be at least 1.")
         if top_db is not None and (top_db <= 0 or scale == "ln"):

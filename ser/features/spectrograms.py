@@ -145,7 +145,7 @@ def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, mel_scale: str) ->
     return filters.contiguous()
 
 
-def refuse_unknown(name: str, value: object, literal: object) -> None:
+def check_choice(name: str, value: object, literal: object) -> None:
     """Compare an option with the values of its ``Literal``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The audit of a split: what its sides share, whether the protocol allows it, and whether a score can mean anything."""
+"""The audit of a split: what its partitions share, whether the protocol allows it, and whether scores are valid."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from ser.errors import UserError
-from ser.protocols.splits import SIDES, Protocol, Split, Utterance
+from ser.protocols.splits import PARTITIONS, Protocol, Split, Utterance
 from ser.settings.config_yaml import flow
 from ser.settings.names import look_alikes, some
 
@@ -16,7 +16,7 @@ FEW_OF_AN_EMOTION = 2
 
 @dataclass(frozen=True)
 class Audit:
-    """What a split's sides share, and what they lack.
+    """What a split's partitions share, and what they lack.
 
     Attributes:
         leaks: What the protocol forbids, a sentence each.
@@ -48,10 +48,10 @@ class Audit:
 
 
 def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split, protocol: Protocol) -> Audit:
-    """Compare every two sides of a split, and look at the emotions of each.
+    """Compare every two partitions of a split, and look at the emotions of each.
 
     Speakers may be shared where the protocol is not speaker-disjoint, sessions and sentences likewise; the same
-    recording on two sides is always a leak, but for a test that is the validation set by the protocol's own word.
+    recording in two partitions is always a leak, but for a test that is the validation set by the protocol's own word.
 
     Args:
         utterances: All of them.
@@ -61,8 +61,8 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
     """
     leaks: list[str] = []
     notes: list[str] = []
-    heard: list[str] = []
-    pairs = list(combinations(SIDES, 2))
+    shared_speakers: list[str] = []
+    pairs = list(combinations(PARTITIONS, 2))
     if protocol.test_is_validation:
         pairs.remove(("val", "test"))
         notes.append(
@@ -70,12 +70,12 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
             "scored, so the score is too good."
         )
     for one, other in pairs:
-        ours, theirs = split.side(one), split.side(other)
+        ours, theirs = split[one], split[other]
         shared = _shared(lambda i: utterances[i].speaker, ours, theirs)
         if shared and protocol.speaker_disjoint:
             leaks.append(f"{_count(shared, 'speaker')} in {one} and in {other}: {some(shared)}.")
         elif shared:
-            heard.append(f"{len(shared)} in {one} and {other}")
+            shared_speakers.append(f"{len(shared)} in {one} and {other}")
         where = {digests[i]: i for i in ours}
         same = [(where[digests[i]], i) for i in theirs if digests[i] in where]
         if same:
@@ -87,8 +87,8 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
         shared = _shared(lambda i: utterances[i].sentence, ours, theirs)
         if shared and protocol.sentence_disjoint and other == "test":
             leaks.append(f"{_count(shared, 'sentence')} in {one} and in {other}: {some(shared)}.")
-    if heard:
-        notes.append(f"Speakers are shared, as the protocol allows: {', '.join(heard)}.")
+    if shared_speakers:
+        notes.append(f"Speakers are shared, as the protocol allows: {', '.join(shared_speakers)}.")
     notes += _tolerated(utterances, split, protocol)
     spoken = _by_speaker(utterances)
     warnings = [*_doubtful(utterances, spoken, protocol), *_lacking(utterances, split)]
@@ -107,12 +107,12 @@ def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol
             yield f"{len(tested & trained)} of {len(tested)} {fact}s of test are also {verb} in train."
     unused = len(utterances) - len({*split.train, *split.val, *split.test})
     if unused:
-        yield f"{unused} of {len(utterances)} utterances are on no side of this fold."
+        yield f"{unused} of {len(utterances)} utterances are not used in this fold."
 
 
 def _faults(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], split: Split) -> Iterator[str]:
     """Say what a fit cannot learn, choose or be tested on."""
-    train, val, test = (_emotions(utterances, split.side(side)) for side in SIDES)
+    train, val, test = (_emotions(utterances, split[name]) for name in PARTITIONS)
     lacking = [emotion for emotion in test if emotion not in train]
     if not lacking and min(len(train), len(val)) > 1:
         return
@@ -146,8 +146,8 @@ def _faults(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], spl
 
 
 def _lacking(utterances: Sequence[Utterance], split: Split) -> Iterator[str]:
-    """Say which emotions a side has none of, or too few."""
-    train, val, test = (_emotions(utterances, split.side(side)) for side in SIDES)
+    """Say which emotions a partition has none of, or too few."""
+    train, val, test = (_emotions(utterances, split[name]) for name in PARTITIONS)
     known = sorted({utterance.emotion for utterance in utterances})
     if absent := [emotion for emotion in known if emotion not in train]:
         yield f"train holds no {some(absent)}, so UAR cannot reach 100 % where it is spoken."

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from ser.protocols.audit import Audit, audit
-from ser.protocols.splits import SIDES, Protocol, Side, Split, Utterance
+from ser.protocols.splits import PARTITIONS, Partition, Protocol, Split, Utterance
 from ser.settings.recipe import describe, digest
 
 
@@ -43,21 +43,21 @@ class Fold:
 
     @cached_property
     def split(self) -> Split:
-        """The division of :attr:`table`; a side may hold nothing, see :meth:`check`.
+        """The division of :attr:`table`; a partition may be empty, see :meth:`check`.
 
         Raises:
             UserError: There is no such fold.
         """
         return self.protocol.split(self.table, self.number, needed=())
 
-    def check(self, needed: Sequence[Side] = SIDES) -> None:
+    def check(self, needed: Sequence[Partition] = PARTITIONS) -> None:
         """See that the fold can be used.
 
         Args:
-            needed: Sides that must hold something.
+            needed: Partitions that must hold something.
 
         Raises:
-            UserError: A side that is needed holds nothing; or, to train, the sides share what they must not.
+            UserError: A needed partition is empty; or, to train, partitions share what they must not.
         """
         self.protocol.split(self.table, self.number, needed)
         if "train" in needed:  # what else is scored is compared with what its network was trained on
@@ -65,7 +65,7 @@ class Fold:
 
     @cached_property
     def audit(self) -> Audit:
-        """What the sides share."""
+        """What the partitions share."""
         return audit(self.table, self.digests, self.split, self.protocol)
 
     @cached_property
@@ -73,11 +73,11 @@ class Fold:
         """Hash of the corpus, its files and labels, and the split: equal for results on the same utterances."""
         emotions = (utterance.emotion for utterance in self.table)
         files = sorted(zip(self.files, self.digests, emotions, strict=True))
-        sides = {side: sorted(self.files[i] for i in self.split.side(side)) for side in SIDES}
-        return digest({"corpus": self.corpus, "labels": self.labels, "files": files, "sides": sides})
+        files_of = {name: sorted(self.files[i] for i in self.split[name]) for name in PARTITIONS}
+        return digest({"corpus": self.corpus, "labels": self.labels, "files": files, "sides": files_of})
 
     def description(self) -> dict[str, Any]:
-        """Return protocol, promises, audit and sides as plain data."""
+        """Return protocol, promises, audit and partitions as plain data."""
         return {
             "protocol": describe(self.protocol),
             "fold": self.number,
@@ -85,21 +85,21 @@ class Fold:
             "speaker_disjoint": self.protocol.speaker_disjoint,
             "test_is_validation": self.protocol.test_is_validation,
             "notes": list(self.audit.notes),
-            **{side: self._side(side) for side in SIDES},
+            **{name: self._partition(name) for name in PARTITIONS},
         }
 
     def summary(self) -> str:
-        """Say in a line who is on which side."""
-        sides = []
-        for side, verb in zip(SIDES, ("train on", "choose on", "test"), strict=True):
-            members = [self.table[i] for i in self.split.side(side)]
+        """Say in a line which speakers are in which partition."""
+        parts = []
+        for name, verb in zip(PARTITIONS, ("train on", "choose on", "test"), strict=True):
+            members = [self.table[i] for i in self.split[name]]
             speakers = sorted({utterance.speaker for utterance in members})
             who = "speakers" if len(speakers) > 1 else "speaker"
-            sides.append(f"{verb} {len(members)} utterances of {who} {', '.join(speakers)}")
-        return f"fold {self.number}: {'; '.join(sides)}."
+            parts.append(f"{verb} {len(members)} utterances of {who} {', '.join(speakers)}")
+        return f"fold {self.number}: {'; '.join(parts)}."
 
-    def _side(self, side: Side) -> dict[str, Any]:
-        positions = self.split.side(side)
+    def _partition(self, name: Partition) -> dict[str, Any]:
+        positions = self.split[name]
         emotions = Counter(self.table[i].emotion for i in positions)
         return {
             "utterances": len(positions),

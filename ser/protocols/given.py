@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ser.errors import UserError
-from ser.protocols.splits import SIDES, Protocol, Side, Split, Utterance, speakers_of
+from ser.protocols.splits import PARTITIONS, Partition, Protocol, Split, Utterance, speakers_of
 from ser.settings.names import Name, as_names, meant
 
 
@@ -13,7 +13,7 @@ class FixedSpeakers(Protocol):
     Args:
         val: Speakers to choose the checkpoint on.
         test: Speakers to test.
-        train: Speakers to train on; null takes all the others. A speaker on no list is on no side.
+        train: Speakers to train on; null takes all the others. A speaker on no list is not used.
 
     Raises:
         UserError: Neither names a speaker; to train, both must.
@@ -32,15 +32,17 @@ class FixedSpeakers(Protocol):
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the speakers that are tested: one fold."""
-        sides = self._sides(utterances)
-        return [" ".join(sides["test"]) or f"nobody; it validates on {' '.join(sides['val'])}"]
+        speakers = self._partitions(utterances)
+        return [" ".join(speakers["test"]) or f"nobody; it validates on {' '.join(speakers['val'])}"]
 
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split."""
-        sides = self._sides(utterances)
-        return Split(*(tuple(i for i, u in enumerate(utterances) if u.speaker in sides[side]) for side in SIDES))
+        speakers = self._partitions(utterances)
+        return Split(
+            *(tuple(i for i, u in enumerate(utterances) if u.speaker in speakers[name]) for name in PARTITIONS)
+        )
 
-    def _sides(self, utterances: Sequence[Utterance]) -> dict[Side, list[str]]:
+    def _partitions(self, utterances: Sequence[Utterance]) -> dict[Partition, list[str]]:
         speakers = speakers_of(utterances)
         train, val, test = self.train or [], self.val or [], self.test or []
         named = [*train, *val, *test]
@@ -52,17 +54,17 @@ class FixedSpeakers(Protocol):
             )
         twice = sorted({speaker for speaker in named if named.count(speaker) > 1})
         if twice:
-            raise UserError(f"FixedSpeakers names {', '.join(twice)} more than once; a speaker has one side.")
+            raise UserError(f"FixedSpeakers names {', '.join(twice)} more than once; a speaker is in one partition.")
         if self.train is None:
             train = [speaker for speaker in speakers if speaker not in named]
         return {"train": train, "val": val, "test": test}
 
 
 class ColumnSplit(Protocol):
-    """One split: the corpus's own, from the column ``split`` of its table; utterances without an entry are on no side.
+    """One split: the corpus's own, from the column ``split`` of its table; utterances without an entry are not used.
 
     Args:
-        speaker_disjoint: Stop if a speaker is on two sides. Give false for a corpus whose split is meant to share
+        speaker_disjoint: Stop if a speaker is in two partitions. Give false for a corpus whose split is meant to share
             them; every output says so then.
     """
 
@@ -74,7 +76,7 @@ class ColumnSplit(Protocol):
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return one fold."""
         present = {utterance.split for utterance in utterances}
-        if not present & set(SIDES):
+        if not present & set(PARTITIONS):
             raise UserError(
                 "ColumnSplit takes the split from the corpus, and this one has none: no utterance says train, val or "
                 "test. Give your table a column split (--data Table), or use another protocol."
@@ -83,4 +85,4 @@ class ColumnSplit(Protocol):
 
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split."""
-        return Split(*(tuple(i for i, u in enumerate(utterances) if u.split == side) for side in SIDES))
+        return Split(*(tuple(i for i, u in enumerate(utterances) if u.split == name) for name in PARTITIONS))

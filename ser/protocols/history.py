@@ -1,4 +1,4 @@
-"""What a network has heard: every fit that led to it, and whether a split can still be scored with it.
+"""What a network has seen: every fit that led to it, and whether a split can still be scored with it.
 
 A checkpoint carries its history: of every fit the corpus, protocol and fold, the speakers, and compact digests of the
 recordings, for training and validation. It holds no file names. People are recognised by their recordings, whatever
@@ -17,10 +17,10 @@ from ser.settings.recipe import describe
 
 if TYPE_CHECKING:
     from ser.protocols.fold import Fold
-    from ser.protocols.splits import Side
+    from ser.protocols.splits import Partition
 
 DIGEST_BYTES = 8  # of each recording, sentence and session: two of a million are alike once in thirty million corpora
-HEARD: tuple["Side", ...] = ("train", "val")
+SEEN: tuple["Partition", ...] = ("train", "val")
 NAMED = 10  # speakers that a message names
 CONTENTS = ("recordings", "other_recordings", "sessions", "sentences")
 OLD = (
@@ -55,12 +55,12 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
         corpus: Whose utterances these are.
         facts: What else is to be known of it.
     """
-    utterances = {side: [fold.table[i] for i in fold.split.side(side)] for side in HEARD}
-    speakers = {side: sorted({u.speaker for u in spoken}) for side, spoken in utterances.items()}
-    heard = {side: {fold.digests[i] for i in fold.split.side(side)} for side in HEARD}
+    utterances = {name: [fold.table[i] for i in fold.split[name]] for name in SEEN}
+    speakers = {name: sorted({u.speaker for u in spoken}) for name, spoken in utterances.items()}
+    seen = {name: {fold.digests[i] for i in fold.split[name]} for name in SEEN}
     theirs = {
-        side: {digest for u, digest in zip(fold.table, fold.digests, strict=True) if u.speaker in speakers[side]}
-        for side in HEARD
+        name: {digest for u, digest in zip(fold.table, fold.digests, strict=True) if u.speaker in speakers[name]}
+        for name in SEEN
     }
     return {
         "corpus": corpus.name,
@@ -71,10 +71,10 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
         "protocol": describe(fold.protocol),
         "fold": fold.number,
         "speakers": speakers,
-        "recordings": {side: _pack(heard[side]) for side in HEARD},
-        "other_recordings": {side: _pack(theirs[side] - heard[side]) for side in HEARD},  # of the same speakers
-        "sessions": {side: _pack(_hash(u.session) for u in us if u.session) for side, us in utterances.items()},
-        "sentences": {side: _pack(_hash(u.sentence) for u in us if u.sentence) for side, us in utterances.items()},
+        "recordings": {name: _pack(seen[name]) for name in SEEN},
+        "other_recordings": {name: _pack(theirs[name] - seen[name]) for name in SEEN},  # of the same speakers
+        "sessions": {name: _pack(_hash(u.session) for u in us if u.session) for name, us in utterances.items()},
+        "sentences": {name: _pack(_hash(u.sentence) for u in us if u.sentence) for name, us in utterances.items()},
     }
 
 
@@ -86,10 +86,10 @@ def check_history(history: Sequence[Fit]) -> None:
     """
     for fit in history:
         names = [fit["corpus"], *(fit.get(key, "") for key in ("origin", "kind", "fingerprint"))]
-        "".join([*names, *(speaker for role in HEARD for speaker in fit["speakers"][role])])
+        "".join([*names, *(speaker for role in SEEN for speaker in fit["speakers"][role])])
         int(fit["fold"])
         for content in CONTENTS:
-            _known(fit, content, HEARD)
+            _known(fit, content, SEEN)
 
 
 def in_short(history: Sequence[Fit]) -> list[dict[str, Any]]:
@@ -102,13 +102,13 @@ def extended(history: Sequence[Fit], fit: Fit) -> list[Fit]:
     return [*history] if history and history[-1].get("fingerprint") == fit["fingerprint"] else [*history, fit]
 
 
-def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Identity) -> list[str]:
+def check_unseen(history: Sequence[Fit], fold: "Fold", partition: "Partition", corpus: Identity) -> list[str]:
     """Compare a split with everything that a network was trained or chosen on.
 
     Args:
         history: Of the network.
-        fold: Its ``side`` is to be scored; what its own fit shares with it is in its audit.
-        side: "test" must be of nobody that the network was trained or chosen on, "val" of nobody trained on; where
+        fold: Its ``partition`` is to be scored; what its own fit shares with it is in its audit.
+        partition: "test" must be of nobody that the network was trained or chosen on, "val" of nobody trained on; where
             the protocol shares speakers, sentences or sessions, only of other recordings.
         corpus: Of the fold.
 
@@ -116,11 +116,11 @@ def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Id
         What has to be known of the score, a sentence each.
 
     Raises:
-        UserError: The network has heard something of the split.
+        UserError: The network has seen something of the split.
     """
-    protocol, scored = fold.protocol, fold.split.side(side)
+    protocol, scored = fold.protocol, fold.split[partition]
     speakers = {fold.table[i].speaker for i in scored}
-    roles = HEARD if side == "test" and not protocol.test_is_validation else HEARD[:1]
+    roles = SEEN if partition == "test" and not protocol.test_is_validation else SEEN[:1]
     notes: dict[str, None] = {}
     for fit in history:
         known = _known(fit, "recordings", roles)
@@ -133,25 +133,26 @@ def check_unheard(history: Sequence[Fit], fold: "Fold", side: "Side", corpus: Id
         theirs = known | (_known(fit, "other_recordings", roles) or set())
         by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in theirs}
         own = fit.get("fingerprint") == fold.fingerprint
-        heard = speakers & (by_content | by_name)
-        if heard and protocol.speaker_disjoint:
-            raise UserError(_heard(fit, side, heard, heard & by_content, corpus))
-        if heard and not own:
-            notes[f"{len(heard)} of {len(speakers)} {side} speakers are also in the training of {_of(fit)}."] = None
+        seen = speakers & (by_content | by_name)
+        if seen and protocol.speaker_disjoint:
+            raise UserError(_seen(fit, partition, seen, seen & by_content, corpus))
+        if seen and not own:
+            note = f"{len(seen)} of {len(speakers)} {partition} speakers are also in the training of {_of(fit)}."
+            notes[note] = None
         if same := [fold.files[i] for i in scored if _short(fold.digests[i]) in known]:
             raise UserError(
-                f"{len(same)} recordings of {side} were used to train or select this checkpoint ({_of(fit)}), such as "
-                f"{same[0]}. {_way_out(fit)}"
+                f"{len(same)} recordings of {partition} were used to train or select this checkpoint ({_of(fit)}), "
+                f"such as {same[0]}. {_way_out(fit)}"
             )
         alike = sorted(speakers & named - by_content - by_name)
         if alike and (_is_own(corpus.kind, corpus.origin) or _is_own(fit.get("kind"), fit.get("origin"))):
             notes[_strangers(fit, alike)] = None
         if by_name:
-            notes |= dict.fromkeys(_material(fit, fold, side, own=own))
+            notes |= dict.fromkeys(_material(fit, fold, partition, own=own))
     return list(notes)
 
 
-def _material(fit: Fit, fold: "Fold", side: "Side", *, own: bool) -> Iterator[str]:
+def _material(fit: Fit, fold: "Fold", partition: "Partition", *, own: bool) -> Iterator[str]:
     """Yield what a split shares of sessions and sentences with a fit on the same corpus; its own audit says so, too.
 
     Raises:
@@ -159,30 +160,30 @@ def _material(fit: Fit, fold: "Fold", side: "Side", *, own: bool) -> Iterator[st
     """
     for fact, forbidden in (
         ("session", fold.protocol.session_disjoint),
-        ("sentence", fold.protocol.sentence_disjoint and side == "test"),
+        ("sentence", fold.protocol.sentence_disjoint and partition == "test"),
     ):
-        scored = {getattr(fold.table[i], fact) for i in fold.split.side(side)} - {None}
-        known = _known(fit, f"{fact}s", HEARD if forbidden else HEARD[:1]) or set()
+        scored = {getattr(fold.table[i], fact) for i in fold.split[partition]} - {None}
+        known = _known(fit, f"{fact}s", SEEN if forbidden else SEEN[:1]) or set()
         shared = [value for value in scored if _short(_hash(value)) in known]
         if shared and forbidden:
             raise UserError(
-                f"{len(shared)} of {len(scored)} {fact}s of {side} were used to train or select this checkpoint "
+                f"{len(shared)} of {len(scored)} {fact}s of {partition} were used to train or select this checkpoint "
                 f"({_of(fit)}). {_way_out(fit)}"
             )
         if shared and not own:
-            yield f"{len(shared)} of {len(scored)} {fact}s of {side} are also in the training of {_of(fit)}."
+            yield f"{len(shared)} of {len(scored)} {fact}s of {partition} are also in the training of {_of(fit)}."
 
 
-def _heard(fit: Fit, side: "Side", heard: set[str], by_content: set[str], corpus: Identity) -> str:
-    split, used = ("Test", "train or select") if side == "test" else ("Validation", "train")
-    named = some(sorted(heard), NAMED)
-    who = f"speakers {named} were" if len(heard) > 1 else f"speaker {named} was"
+def _seen(fit: Fit, partition: "Partition", seen: set[str], by_content: set[str], corpus: Identity) -> str:
+    scored, used = ("Test", "train or select") if partition == "test" else ("Validation", "train")
+    named = some(sorted(seen), NAMED)
+    who = f"speakers {named} were" if len(seen) > 1 else f"speaker {named} was"
     why = ""
     if by_content and not _same_people(fit, corpus):
         why = " Some of their recordings are the same, sample for sample, under whatever names."
     elif not by_content and _is_own(corpus.kind, corpus.origin):
         why = " They are known by name alone: if they are other people, give this corpus another --data.name."
-    return f"{split} {who} used to {used} this checkpoint ({_of(fit)}).{why} {_way_out(fit)}"
+    return f"{scored} {who} used to {used} this checkpoint ({_of(fit)}).{why} {_way_out(fit)}"
 
 
 def _strangers(fit: Fit, alike: Sequence[str]) -> str:
@@ -219,7 +220,7 @@ def _is_own(kind: str | None, origin: str | None) -> bool:
 
 
 def _known(fit: Fit, content: str, roles: Iterable[str]) -> set[bytes] | None:
-    """Return short digests of what was heard; None where an older checkpoint does not tell."""
+    """Return short digests of what was seen; None where an older checkpoint does not tell."""
     if content not in fit:
         return None
     joined = b"".join(base64.b64decode(fit[content][role], validate=True) for role in roles)

@@ -77,7 +77,7 @@ class SpeakerKFold(_KFold):
 
 
 class StratifiedKFold(_KFold):
-    """k parts with the same share of every emotion, dealt at random; every speaker is on every side.
+    """k parts with the same share of every emotion, dealt at random; every speaker is in every partition.
 
     Args:
         k: Number of parts.

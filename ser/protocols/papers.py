@@ -1,7 +1,7 @@
 """The papers' own splits, with their sizes to the file.
 
-They share speakers between the sides, which every output says: a network is tested on voices it knows. They are here to
-compare with what was published; a result of your own deserves a speaker-independent protocol beside them.
+They share speakers between partitions, which every output says: a network is tested on voices that it has seen. They
+serve to compare with published results; report a speaker-independent protocol beside them.
 """
 
 from abc import abstractmethod
@@ -41,7 +41,7 @@ class _PaperSplit(Protocol):
             test += group[trained + validated :]
         if self.test_is_validation:
             test = val = val + test
-        return Split(*(tuple(sorted(side)) for side in (train, val, test)))
+        return Split(*(tuple(sorted(part)) for part in (train, val, test)))
 
 
 class Stratified641620(_PaperSplit):

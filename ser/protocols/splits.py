@@ -10,8 +10,8 @@ from ser.errors import UserError
 from ser.settings.names import OptionalName, as_name, meant
 
 Gender = Literal["female", "male"]
-Side = Literal["train", "val", "test"]
-SIDES: tuple[Side, ...] = ("train", "val", "test")
+Partition = Literal["train", "val", "test"]
+PARTITIONS: tuple[Partition, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in the list of utterances, by side."""
+    """Positions in the list of utterances, by partition."""
 
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
 
-    def side(self, name: Side) -> tuple[int, ...]:
-        """Return the positions of one side."""
+    def __getitem__(self, name: Partition) -> tuple[int, ...]:
+        """Return the positions of one partition."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
@@ -52,12 +52,12 @@ class Protocol(ABC):
     the leakage audit holds every split.
 
     Attributes:
-        speaker_disjoint: No speaker is on two sides.
-        session_disjoint: No session is on two sides.
+        speaker_disjoint: No speaker is in two partitions.
+        session_disjoint: No session is in two partitions.
         sentence_disjoint: No sentence of the test is in train or val.
         test_is_validation: The paper had no test set of its own: it scored what it chose the checkpoint on. Only then
             may test and val share utterances (they are the same), and every output says so.
-        advice: What to do where a side of a fold holds nothing.
+        advice: What to do where a partition of a fold is empty.
     """
 
     speaker_disjoint: bool = True
@@ -74,16 +74,16 @@ class Protocol(ABC):
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split of one fold, a number below ``len(folds(utterances))``."""
 
-    def split(self, utterances: Sequence[Utterance], fold: int, needed: Sequence[Side] = SIDES) -> Split:
+    def split(self, utterances: Sequence[Utterance], fold: int, needed: Sequence[Partition] = PARTITIONS) -> Split:
         """Return the split of one fold.
 
         Args:
             utterances: Of the corpus.
             fold: Number of the fold.
-            needed: Sides that must hold something: a test, say, needs no training utterances.
+            needed: Partitions that must hold something: a test, say, needs no training utterances.
 
         Raises:
-            UserError: There is no such fold, or a side that is needed holds nothing.
+            UserError: There is no such fold, or a needed partition is empty.
         """
         names = self.folds(utterances)
         speakers = len(speakers_of(utterances))
@@ -96,7 +96,7 @@ class Protocol(ABC):
                 f"0 to {len(names) - 1} (testing {', '.join(names)})."
             )
         split = self.divide(utterances, fold)
-        empty = [name for name in needed if not split.side(name)]
+        empty = [name for name in needed if not split[name]]
         if empty:
             raise UserError(
                 f"Fold {fold} of {type(self).__name__} leaves nothing for {' and '.join(empty)} {found}. {self.advice}"
@@ -124,7 +124,7 @@ class LeaveOneSpeakerOut(Protocol):
     """Test one speaker, choose the checkpoint on another, train on the rest.
 
     The validation speaker is the test speaker's partner where recordings were made in sessions of two (IEMOCAP), so
-    that no session is in train and on another side, and otherwise the next speaker in alphabetical order, cyclically.
+    that train shares no session with val and test; otherwise the next speaker in alphabetical order, cyclically.
 
     Args:
         validation_speaker: Always this one instead; no fold tests this speaker then.
@@ -178,13 +178,13 @@ class LeaveOneSessionOut(Protocol):
 
 
 class LeaveOneSentenceOut(Protocol):
-    """Test a sentence that was not heard in training: what a corpus that repeats its sentences otherwise never shows.
+    """Test a sentence that training has not seen, as a corpus that repeats its sentences otherwise never does.
 
     The checkpoint is chosen on the other sentences of one speaker, another one in each fold, who is not trained on.
 
     Args:
-        new_speakers: Test an unheard sentence of an unheard speaker: a fold for every speaker and sentence. Other
-            recordings of that speaker, and of that sentence, are on no side then.
+        new_speakers: Test an unseen sentence of an unseen speaker: a fold for every speaker and sentence. Other
+            recordings of that speaker, and of that sentence, are not used then.
     """
 
     sentence_disjoint = True

@@ -15,7 +15,7 @@ from ser.errors import UserError
 from ser.features.audio import read_again
 from ser.features.preprocess import Waveform
 from ser.parallel import in_chunks
-from ser.protocols.splits import SIDES
+from ser.protocols.splits import PARTITIONS
 from ser.settings.names import some
 from ser.settings.recipe import describe
 
@@ -147,13 +147,13 @@ def _fold(corpus: SpeechCorpus, number: int, tests: str) -> dict[str, Any]:
         described = fold.description()
     except UserError as error:
         return {"fold": number, "tests": tests, "problem": str(error)}
-    sides: dict[str, Any] = {
-        side: {key: value for key, value in described[side].items() if key != "files"} for side in SIDES
+    partitions: dict[str, Any] = {
+        name: {key: value for key, value in described[name].items() if key != "files"} for name in PARTITIONS
     }
     return {
         "fold": number,
         "tests": tests,
-        **sides,
+        **partitions,
         "fingerprint": fold.fingerprint,
         **{name: list(getattr(fold.audit, name)) for name in ("leaks", "faults", "notes", "warnings")},
     }

@@ -278,7 +278,7 @@ class EmotionClassifier(LightningModule):
                 "needs an end: give --trainer.max_epochs or --trainer.max_steps."
             )
 
-    def check_unheard(self, history: Sequence[Mapping[str, Any]], data: Any, stage: str) -> None:
+    def check_unseen(self, history: Sequence[Mapping[str, Any]], data: Any, stage: str) -> None:
         """Compare the splits that a stage scores with everything that led to these weights.
 
         Args:
@@ -289,7 +289,7 @@ class EmotionClassifier(LightningModule):
         Raises:
             UserError: They have heard something of it.
         """
-        notes = [note for split in SCORED.get(stage, ()) for note in data.check_unheard(history, split)]
+        notes = [note for split in SCORED.get(stage, ()) for note in data.check_unseen(history, split)]
         if not history and stage in ("validate", "test"):
             notes = ["Nothing is known of this network's training: it may have been trained on what is scored."]
         self.notes = list(dict.fromkeys(notes))
@@ -358,7 +358,7 @@ class EmotionClassifier(LightningModule):
             check_front_end(self.front_end, data.front_end.description())
         if stage != "predict":
             check_emotions(self.emotions, data.labels)
-        self.check_unheard(self.history, data, stage)
+        self.check_unseen(self.history, data, stage)
         if stage == "fit":
             self.history = data.extended_history(self.history)
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from ser.data import Augment, FrontEnd, LogMel, PeakNoise, Preprocess
 from ser.data.augment import Seeded, seed_of
-from ser.data.loaders import Draws, loader, run_seed
+from ser.data.loaders import TrainSampler, loader, run_seed
 from ser.errors import UserError
 from ser.features.audio import audio_files, read
 from ser.features.caches import stored_caches
@@ -326,7 +326,7 @@ def test_noise_must_have_a_level(max_share):
 
 
 def epoch_of(dataset, epoch, workers=0, rank=0, world_size=1, batch_size=3):
-    batches = loader(dataset, Draws(dataset, world_size, rank), batch_size, workers)
+    batches = loader(dataset, TrainSampler(dataset, world_size, rank), batch_size, workers)
     batches.sampler.set_epoch(epoch)
     return list(batches)
 
@@ -347,7 +347,7 @@ def test_online_batches_do_not_depend_on_the_number_of_workers(make_set):
     dataset = make_set(7)
     expected = [as_bytes(epoch_of(dataset, epoch)) for epoch in range(2)]
     for workers in (1, 2):
-        batches = loader(dataset, Draws(dataset, 1, 0), 3, workers)
+        batches = loader(dataset, TrainSampler(dataset, 1, 0), 3, workers)
         for epoch in range(2):  # the workers stay
             batches.sampler.set_epoch(epoch)
             assert as_bytes(batches) == expected[epoch]

@@ -16,7 +16,7 @@ from torch import nn
 
 from ser.data import LogMel
 from ser.data.items import Items
-from ser.data.loaders import FILLER, Batch, Draws, EachOnce, FeatureSet, loader
+from ser.data.loaders import FILLER, Batch, EvalSampler, FeatureSet, TrainSampler, loader
 from ser.features.shards import Rows
 from ser.features.store import FeatureStore
 
@@ -42,7 +42,7 @@ def items_of(rows, counts, trim=False):
     return FeatureSet(rows, torch.from_numpy(rows.lengths), items, [item % 3 for item in range(len(counts))], trim)
 
 
-def batches_of(dataset, sampler=EachOnce, batch_size=4, *, epoch=0, workers=0, rank=0, world_size=1, **options):
+def batches_of(dataset, sampler=EvalSampler, batch_size=4, *, epoch=0, workers=0, rank=0, world_size=1, **options):
     batches = loader(dataset, sampler(dataset, world_size, rank, **options), batch_size, workers)
     batches.sampler.set_epoch(epoch)
     return list(batches)
@@ -126,7 +126,7 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
             np.testing.assert_array_equal(batch.features, features.rows.read(rows))
             assert batch.lengths.tolist() == features.rows.lengths[rows].tolist()
             assert [corpus.labels[t] for t in batch.targets] == [corpus.table[i].emotion for i in batch.positions]
-        expected = corpus.split.side(name) if name != "predict" else range(16)
+        expected = corpus.split[name] if name != "predict" else range(16)
         assert sorted(positions(batches)) == sorted(expected)
         if name != "train":
             assert positions(batches) == list(expected)
@@ -136,7 +136,7 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("sampler", [Draws, EachOnce])
+@pytest.mark.parametrize("sampler", [TrainSampler, EvalSampler])
 def test_every_batch_but_the_first_is_announced_while_the_one_before_is_used(rows, sampler, workers, monkeypatch):
     dataset = items_of(rows, [1, 3, 2, 1, 4, 1, 2, 1, 1, 2])
     announced = []
@@ -176,9 +176,9 @@ def test_the_system_reads_the_next_batch_from_the_disk_meanwhile(tmp_path):
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if in_file_cache(opened, 0, 64 * size):
             pytest.skip("this file system keeps its files in memory")
-        batches = iter(loader(dataset, Draws(dataset, 1, 0), 4, 0))
+        batches = iter(loader(dataset, TrainSampler(dataset, 1, 0), 4, 0))
         next(batches)
-        order = Draws(dataset, 1, 0).draws()
+        order = TrainSampler(dataset, 1, 0).draws()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and any(in_file_cache(opened, row * size, size) < size for row in order[4:8]):
             time.sleep(0.01)
@@ -196,7 +196,7 @@ def test_the_training_order_follows_seed_and_epoch_alone(rows, seed, epoch, samp
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PL_GLOBAL_SEED", str(seed))  # what Lightning's seed_everything leaves behind
             torch.rand(3)  # what else is drawn does not matter
-            return positions(batches_of(items_of(rows, [1] * 40), Draws, epoch=epoch, sampling=sampling))
+            return positions(batches_of(items_of(rows, [1] * 40), TrainSampler, epoch=epoch, sampling=sampling))
 
     first = order(seed, epoch)
     if sampling == "shuffle":
@@ -210,14 +210,14 @@ def test_the_training_order_follows_seed_and_epoch_alone(rows, seed, epoch, samp
 @pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 def test_the_training_order_does_not_depend_on_workers(rows, sampling):
     dataset = items_of(rows, [1] * 40)
-    orders = [positions(batches_of(dataset, Draws, epoch=2, workers=n, sampling=sampling)) for n in (0, 2)]
+    orders = [positions(batches_of(dataset, TrainSampler, epoch=2, workers=n, sampling=sampling)) for n in (0, 2)]
     assert orders[0] == orders[1]
 
 
 @settings(deadline=None, max_examples=30)
 @given(number=st.integers(1, 30), epoch=st.integers(0, 2**31), sampling=st.sampled_from(["shuffle", "balanced"]))
 def test_a_draw_says_item_and_epoch(rows, number, epoch, sampling):
-    sampler = Draws(items_of(rows, [1] * number), 1, 0, sampling)
+    sampler = TrainSampler(items_of(rows, [1] * number), 1, 0, sampling)
     sampler.set_epoch(epoch)
     drawn = list(sampler)
     assert len(drawn) == len(sampler) == number
@@ -275,7 +275,7 @@ def imbalanced(rows, numbers=(600, 240, 60)):
 
 
 def drawn(dataset, epoch, rank=0, world_size=1):
-    sampler = Draws(dataset, world_size, rank, "balanced")
+    sampler = TrainSampler(dataset, world_size, rank, "balanced")
     sampler.set_epoch(epoch)
     return [draw - epoch * len(dataset) for draw in sampler]
 
@@ -328,10 +328,10 @@ def test_the_corpus_balances_on_request(make_corpus, tiny):
 @given(count=st.integers(0, 23))
 def test_evaluation_meets_every_utterance_once_however_many_processes(rows, world_size, count):
     dataset = items_of(rows, [1] * count)
-    shares = [list(EachOnce(dataset, world_size, rank)) for rank in range(world_size)]
+    shares = [list(EvalSampler(dataset, world_size, rank)) for rank in range(world_size)]
     assert sorted(index for share in shares for index in share if index != FILLER) == list(range(count))
     for rank, share in enumerate(shares):
-        sampler = EachOnce(dataset, world_size, rank)
+        sampler = EvalSampler(dataset, world_size, rank)
         assert len(sampler) == len(share)
         assert (share == [FILLER]) == (0 < count <= rank)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -346,7 +346,7 @@ def test_evaluation_batches_of_all_processes_are_the_set(rows, world_size):
 
 def test_training_shares_are_disjoint_and_equally_long(rows):
     dataset = items_of(rows, [1] * 18)
-    shares = [positions(batches_of(dataset, Draws, rank=rank, world_size=3)) for rank in range(3)]
+    shares = [positions(batches_of(dataset, TrainSampler, rank=rank, world_size=3)) for rank in range(3)]
     assert sorted(position for share in shares for position in share) == list(range(0, 180, 10))
     assert [len(share) for share in shares] == [6, 6, 6]
 

@@ -1,4 +1,4 @@
-"""Segments: how an utterance is divided, and that it is still scored as one, and belongs to one side."""
+"""Segments: how an utterance is divided, and that it is still scored as one, and belongs to one partition."""
 
 import csv
 from dataclasses import replace
@@ -14,8 +14,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from torch import nn
 
 from ser.data import Augment, PeakNoise, Preprocess, SpeechCorpus, Split
-from ser.data.items import Items, refuse_stray_rows
-from ser.data.loaders import EachOnce, loader
+from ser.data.items import Items, check_rows
+from ser.data.loaders import EvalSampler, loader
 from ser.errors import UserError
 from ser.runs.folder import RunFolder
 from ser.runs.recorder import RunRecorder
@@ -125,13 +125,13 @@ def test_training_items_are_segments(tiny):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("side", ["val", "test"])
-def test_an_utterance_is_in_one_batch_of_one_process_with_all_its_segments(tiny, side, world_size):
+@pytest.mark.parametrize("partition", ["val", "test"])
+def test_an_utterance_is_in_one_batch_of_one_process_with_all_its_segments(tiny, partition, world_size):
     corpus = tiny(preprocess=DIVIDED)
-    dataset = getattr(corpus, f"{side}_dataloader")().dataset
+    dataset = getattr(corpus, f"{partition}_dataloader")().dataset
     met = []
     for rank in range(world_size):
-        for batch in loader(dataset, EachOnce(dataset, world_size, rank), 3, 0):
+        for batch in loader(dataset, EvalSampler(dataset, world_size, rank), 3, 0):
             positions, counts = batch.positions.unique_consecutive(return_counts=True)
             assert len(positions) <= 3
             assert [len(segments_of(corpus, position)) for position in positions.tolist()] == counts.tolist()
@@ -140,7 +140,7 @@ def test_an_utterance_is_in_one_batch_of_one_process_with_all_its_segments(tiny,
             for features, length, segment in zip(batch.features, batch.lengths, ours, strict=True):
                 assert torch.equal(features[..., :length], segment)
                 assert (features[..., length:] == 0).all()
-    assert sorted(met) == list(corpus.split.side(side))
+    assert sorted(met) == list(corpus.split[partition])
 
 
 # -- scores --
@@ -201,22 +201,22 @@ def expected_posteriors(task, corpus, position):
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice
-@pytest.mark.parametrize("side", ["val", "test"])
-def test_an_utterances_score_is_that_of_the_mean_of_its_segments(fitted, make_trainer, tmp_path, side):
+@pytest.mark.parametrize("partition", ["val", "test"])
+def test_an_utterances_score_is_that_of_the_mean_of_its_segments(fitted, make_trainer, tmp_path, partition):
     task, corpus = fitted
     trainer = make_trainer(1, callbacks=[RunRecorder(RunFolder(tmp_path / "runs", "run"))])
-    verb = {"val": trainer.validate, "test": trainer.test}[side]
+    verb = {"val": trainer.validate, "test": trainer.test}[partition]
     (scores,) = verb(task, corpus, verbose=False)
-    positions = corpus.split.side(side)
+    positions = corpus.split[partition]
     expected = [expected_posteriors(task, corpus, position) for position in positions]
     means = np.array([mean for mean, _ in expected])
     truth = np.array([corpus.labels.index(corpus.table[position].emotion) for position in positions])
     said = means.argmax(axis=1)
-    assert scores[f"{side}/uar"] == pytest.approx(balanced_accuracy_score(truth, said))
-    assert scores[f"{side}/wa"] == pytest.approx((truth == said).mean())
-    assert scores[f"{side}/macro_f1"] == pytest.approx(f1_score(truth, said, average="macro"))
+    assert scores[f"{partition}/uar"] == pytest.approx(balanced_accuracy_score(truth, said))
+    assert scores[f"{partition}/wa"] == pytest.approx((truth == said).mean())
+    assert scores[f"{partition}/macro_f1"] == pytest.approx(f1_score(truth, said, average="macro"))
     assert max(np.ptp(rows[:, 0]) for _, rows in expected) > 0.01  # segments differ, so that their mean is something
-    if side == "test":
+    if partition == "test":
         with (tmp_path / "runs/run/predictions.csv").open() as file:
             written = list(csv.DictReader(file))
         assert [row["file"] for row in written] == [corpus.table[position].path.name for position in positions]
@@ -262,7 +262,7 @@ def test_every_utterance_counts_once_in_the_validation_loss(fitted, make_trainer
     assert scores["val/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-# -- sides --
+# -- partitions --
 
 SPLIT = Split(train=(0, 1), val=(2,), test=(3,))
 
@@ -280,24 +280,32 @@ SOUND = {
 
 
 def test_sides_of_which_none_holds_anothers_are_let_pass():
-    refuse_stray_rows(SOUND, SPLIT)
+    check_rows(SOUND, SPLIT)
 
 
 @pytest.mark.parametrize(
-    ("side", "held", "message"),
+    ("partition", "held", "message"),
     [
         ("val", items((2, 3, 2, 0), (2, 10, 1, 1)), "val holds 1 augmented copies; only train may"),
         ("test", items((3, 5, 3, 2)), "test holds 1 augmented copies; only train may"),
-        ("val", items((2, 3, 1, 0), (0, 4, 1, 0)), "val holds copies or segments of 1 utterances of another side"),
-        ("train", items((0, 0, 1, 0), (2, 10, 1, 1)), "train holds copies or segments of 1 utterances of another side"),
-        ("train", items((2, 3, 1, 0), (3, 5, 1, 0)), "train holds copies or segments of 2 utterances of another side"),
+        ("val", items((2, 3, 1, 0), (0, 4, 1, 0)), "val holds copies or segments of 1 utterances of another partition"),
+        (
+            "train",
+            items((0, 0, 1, 0), (2, 10, 1, 1)),
+            "train holds copies or segments of 1 utterances of another partition",
+        ),
+        (
+            "train",
+            items((2, 3, 1, 0), (3, 5, 1, 0)),
+            "train holds copies or segments of 2 utterances of another partition",
+        ),
         ("val", items((2, 2, 3, 0)), "val and train share 1 rows of the feature cache"),
         ("test", items((3, 7, 3, 0)), "test and train share 2 rows of the feature cache"),
     ],
 )
-def test_what_is_on_another_side_than_its_source_stops_the_run(side, held, message):
+def test_what_is_in_another_partition_than_its_source_stops_the_run(partition, held, message):
     with pytest.raises(UserError, match=message):
-        refuse_stray_rows({**SOUND, side: held}, SPLIT)
+        check_rows({**SOUND, partition: held}, SPLIT)
 
 
 def test_the_rows_of_items_are_consecutive_from_their_first():
@@ -313,7 +321,7 @@ def test_every_fit_is_held_against_its_split(tiny, monkeypatch):
     corpus.setup("fit")
     sound = SpeechCorpus._items
     leak = {"val": "train", "train": "train", "test": "test"}  # as a slip of the pen would
-    monkeypatch.setattr(SpeechCorpus, "_items", lambda self, side: sound(self, leak[side]))
+    monkeypatch.setattr(SpeechCorpus, "_items", lambda self, partition: sound(self, leak[partition]))
     for stage in ("fit", "validate", "test"):
-        with pytest.raises(UserError, match="val holds copies or segments of 8 utterances of another side"):
+        with pytest.raises(UserError, match="val holds copies or segments of 8 utterances of another partition"):
             corpus.setup(stage)

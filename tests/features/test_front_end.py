@@ -177,7 +177,7 @@ def test_a_waveform_stays_itself():
         (lambda: MFCC(n_mfcc=1, drop_first=True), "it must be 2 to 40"),
     ],
 )
-def test_features_refuse_nonsense(make, message):
+def test_features_reject_wrong_settings(make, message):
     with pytest.raises(UserError, match=message):
         make()
 

@@ -109,7 +109,7 @@ def test_any_other_protocol_may_not_test_what_it_validates():
 def test_utterances_on_no_side_are_counted():
     table = [utterance(str(i), f"p{i}") for i in range(5)]
     found = audit(table, list("01234"), Split((0,), (1,), (2,)), LeaveOneSpeakerOut())
-    assert found.tolerated == ("2 of 5 utterances are on no side of this fold.",)
+    assert found.tolerated == ("2 of 5 utterances are not used in this fold.",)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 2)), min_size=3, max_size=20))

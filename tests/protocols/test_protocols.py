@@ -25,7 +25,7 @@ from ser.data import (
     Utterance,
 )
 from ser.errors import UserError
-from ser.protocols.splits import SIDES, Split
+from ser.protocols.splits import PARTITIONS, Split
 
 PROTOCOLS = [
     LeaveOneSpeakerOut(),
@@ -41,7 +41,7 @@ PROTOCOLS = [
     Random8020(),
     Random8020(validation=0),
 ]
-INCOMPLETE = [  # some utterances are on no side
+INCOMPLETE = [  # some utterances are not used
     FixedSpeakers(val=["p0"], test=["p2"], train=["p1", "p5"]),
     ColumnSplit(speaker_disjoint=False),
     LeaveOneSentenceOut(new_speakers=True),
@@ -75,7 +75,7 @@ def corpora(draw):
 
 
 def sets(utterances, split):
-    return {side: {utterances[i].path for i in split.side(side)} for side in SIDES}
+    return {name: {utterances[i].path for i in split[name]} for name in PARTITIONS}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS + INCOMPLETE, ids=lambda protocol: type(protocol).__name__)
@@ -85,7 +85,7 @@ def test_every_protocol_divides_as_it_promises(protocol, utterances, chance):
     shuffled = chance.sample(utterances, len(utterances))
     for fold in range(len(protocol.folds(utterances))):
         split = protocol.split(utterances, fold)
-        train, val, test = (set(split.side(side)) for side in SIDES)
+        train, val, test = (set(split[name]) for name in PARTITIONS)
         assert sum(map(len, (split.train, split.val, split.test))) == len(train) + len(val) + len(test)
         assert not train & val
         assert not train & test
@@ -96,9 +96,9 @@ def test_every_protocol_divides_as_it_promises(protocol, utterances, chance):
             "depends on the order of files"
         )
 
-        heard = {side: {utterances[i].speaker for i in split.side(side)} for side in SIDES}
-        met = {side: {utterances[i].session for i in split.side(side)} for side in SIDES}
-        said = {side: {utterances[i].sentence for i in split.side(side)} for side in SIDES}
+        heard = {name: {utterances[i].speaker for i in split[name]} for name in PARTITIONS}
+        met = {name: {utterances[i].session for i in split[name]} for name in PARTITIONS}
+        said = {name: {utterances[i].sentence for i in split[name]} for name in PARTITIONS}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             assert not (protocol.speaker_disjoint and heard[one] & heard[other])
             assert not (protocol.session_disjoint and met[one] & met[other])
@@ -150,7 +150,7 @@ def test_class_order_takes_the_last_files_of_every_emotion():
         "happiness": (46, 11, 14), "sadness": (40, 10, 12), "neutral": (50, 13, 16),
     }  # fmt: skip
     for emotion, expected in per_class.items():
-        names = [sorted(files[i].path for i in split.side(side) if files[i].emotion == emotion) for side in SIDES]
+        names = [sorted(files[i].path for i in split[name] if files[i].emotion == emotion) for name in PARTITIONS]
         assert tuple(map(len, names)) == expected
         assert names[0][-1] < names[1][0]
         assert names[1][-1] < names[2][0]
@@ -227,7 +227,7 @@ def test_iemocap_by_speaker_and_by_session():
     assert {files[i].speaker for i in split.val} == {"Ses01F", "Ses01M"}
 
 
-def test_an_unheard_sentence_of_an_unheard_speaker():
+def test_an_unseen_sentence_of_an_unseen_speaker():
     files = ravdess()
     protocol = LeaveOneSentenceOut(new_speakers=True)
     names = protocol.folds(files)

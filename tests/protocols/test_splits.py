@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ser.corpora import EmoDB
 from ser.data import LeaveOneSpeakerOut, Split, Utterance
 from ser.errors import UserError
-from ser.protocols.splits import SIDES, divide_by
+from ser.protocols.splits import PARTITIONS, divide_by
 
 
 def utterances(speakers, session_of=None):
@@ -19,10 +19,10 @@ def utterances(speakers, session_of=None):
 
 
 def assert_sound(split, table):
-    """Every utterance is on one side, and every speaker too."""
+    """Every utterance is in one partition, and every speaker too."""
     positions = [*split.train, *split.val, *split.test]
     assert sorted(positions) == list(range(len(table)))
-    speakers = [{table[i].speaker for i in split.side(side)} for side in SIDES]
+    speakers = [{table[i].speaker for i in split[name]} for name in PARTITIONS]
     assert all(speakers)
     assert sum(map(len, speakers)) == len(set.union(*speakers))
 
@@ -55,8 +55,8 @@ def test_the_order_of_the_files_does_not_matter(drawn):
     protocol = LeaveOneSpeakerOut()
     for fold in range(len(protocol.folds(table))):
         split, again = protocol.split(table, fold), protocol.split(shuffled, fold)
-        for side in SIDES:
-            assert {table[i].path for i in split.side(side)} == {shuffled[i].path for i in again.side(side)}
+        for name in PARTITIONS:
+            assert {table[i].path for i in split[name]} == {shuffled[i].path for i in again[name]}
 
 
 @given(SPEAKERS, st.data())

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from ser.corpora import Synthetic
 from ser.data import Augment, LogMel, PeakNoise, Preprocess
-from ser.data.loaders import FILLER, Batch, EachOnce
+from ser.data.loaders import FILLER, Batch, EvalSampler
 from ser.errors import UserError
 from ser.models import CoRNN, DyCNN
 from ser.training.schedules import InverseTimeDecay
@@ -64,7 +64,7 @@ def test_a_process_without_an_utterance_takes_part_and_counts_none(data, trainer
     data.prepare_data()
     spoken = data.test_dataloader().dataset
     everything = spoken.__getitems__(list(range(24)))
-    shares = [list(EachOnce(spoken, 26, rank)) for rank in range(26)]
+    shares = [list(EvalSampler(spoken, 26, rank)) for rank in range(26)]
     assert shares == [[item] for item in range(24)] + [[FILLER]] * 2
     batches = [spoken.__getitems__(share) for share in shares]
     scores = [
