@@ -16,6 +16,7 @@ import optuna
 import pytest
 import sqlalchemy.exc
 import yaml
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from ser.cli import main
@@ -115,7 +116,7 @@ def test_two_processes_share_a_study_and_one_takes_over_from_the_other(swept):
     folder, lost = swept
     trials = trials_of(folder)
     assert trials[lost].state == TrialState.FAIL
-    (repeated,) = [trial for trial in trials if lost in trial.user_attrs.get("repeats", [])]
+    (repeated,) = [trial for trial in trials if lost in RetryHeartbeatStaleTrialCallback.retry_history(trial)]
     assert repeated.params == trials[lost].params
     others = [trial for trial in trials if trial.number != lost]
     assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
@@ -180,7 +181,7 @@ def test_a_study_that_has_its_trials_is_shown_again(swept, poisoned, capsys, mon
     printed = capsys.readouterr().out
     best = max((t for t in trials_of(folder) if t.state == TrialState.COMPLETE), key=lambda trial: trial.value)
     assert f"Trial {best.number}: validation UAR {best.value:.1%}." in printed
-    assert "2 of 2 trials: 2 complete, 1 given back" in printed
+    assert "2 of 2 trials: 2 complete, 1 requeued" in printed
     assert "say nothing of real voices" in printed
     assert "optuna-dashboard sqlite:///runs/sweep-small/study.db" in printed
 
@@ -225,8 +226,9 @@ def refused(tmp_path, capsys, monkeypatch):
     ("options", "said"),
     [
         (["none.yaml", "--count", 1], "The sweep file none.yaml cannot be read: No such file"),
-        (["small.yaml", "--count", 0], "--count is 0 and --jobs 1; both must be at least 1"),
-        (["small.yaml", "--count", 1, "--jobs", 0], "--count is 1 and --jobs 0"),
+        (["small.yaml", "--count", 0], "--count is 0; it must be at least 1"),
+        (["small.yaml", "--count", 1, "--jobs", 0], "--jobs is 0; it must be at least 1"),
+        (["small.yaml", "--count", 1, "--cluster", "none.json"], "--cluster is none.json; it must be an address"),
         (["small.yaml"], "the following arguments are required: --count"),
         (["small.yaml", "--count", "many"], "invalid int value: 'many'"),
         (["small.yaml", "--count", 1, "--foldz", "all"], "There is no option '--foldz'. Did you mean '--folds'?"),
