@@ -165,7 +165,9 @@ def connect(address: str) -> Iterator[Cluster]:
     try:
         from distributed import Client
     except ImportError:
-        raise UserError("--cluster needs Dask: pip install 'ser[cluster]', or pip install distributed.") from None
+        raise UserError(
+            "--cluster needs Dask, the extra ser[cluster]: pip install -e '.[cluster]' in the folder of ser."
+        ) from None
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a message says what is lost
     try:

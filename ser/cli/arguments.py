@@ -89,7 +89,9 @@ def sweep() -> ArgumentParser:
     parser.add_argument("file", type=Path, help="the sweep file, such as sweeps/cornn.yaml")
     parser.add_argument("--count", type=int, required=True, help="trials the study is to have when this ends")
     parser.add_argument(
-        "--jobs", type=int, help="trials at once, which share the cores, or the GPUs; one, or one for each GPU if left out"
+        "--jobs",
+        type=int,
+        help="trials at once, which share the cores, or the GPUs; one, or one for each GPU if left out",
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help=CLUSTER)
     parser.add_argument(

@@ -60,7 +60,11 @@ def open_storage(url: URL) -> RDBStorage:
             )
         except ImportError as error:
             kind = url.get_backend_name()
-            how = f"pip install 'ser[{kind}]'" if kind in DRIVERS else "choose PostgreSQL or MySQL"
+            how = (
+                f"install the extra ser[{kind}]: pip install -e '.[{kind}]' in the folder of ser"
+                if kind in DRIVERS
+                else "choose PostgreSQL or MySQL"
+            )
             raise UserError(f"There is no driver for {url.render_as_string()}: {how}.") from error
         except SQLAlchemyError as error:
             said = reason(error)
