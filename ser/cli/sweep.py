@@ -29,8 +29,8 @@ from ser.sweep.trials import Plan, Trials
 # What the sweep says of every trial itself: above all that it computes no test scores.
 OURS = {"test_checkpoint", "run.root", "run.experiment", "run.name", "ckpt_path"}
 FLATTERS = (
-    "The validation speakers of one fold are the test speakers of another, so a cross-validation with these settings is "
-    "a little optimistic: an unbiased one chooses settings anew for every test speaker."
+    "The validation speakers of one fold are the test speakers of another, so a cross-validation with these settings "
+    "is a little optimistic: an unbiased one chooses settings anew for every test speaker."
 )
 
 

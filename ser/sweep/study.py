@@ -60,11 +60,8 @@ def open_storage(url: URL) -> RDBStorage:
             )
         except ImportError as error:
             kind = url.get_backend_name()
-            how = (
-                f"install the extra ser[{kind}]: pip install -e '.[{kind}]' in the folder of ser"
-                if kind in DRIVERS
-                else "choose PostgreSQL or MySQL"
-            )
+            extra = f"install the extra ser[{kind}]: pip install -e '.[{kind}]' in the folder of ser"
+            how = extra if kind in DRIVERS else "choose PostgreSQL or MySQL"
             raise UserError(f"There is no driver for {url.render_as_string()}: {how}.") from error
         except SQLAlchemyError as error:
             said = reason(error)
