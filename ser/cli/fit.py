@@ -41,7 +41,7 @@ from ser.training.checkpoints import (
     refuse_other_settings,
     source_of,
 )
-from ser.training.ranks import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
+from ser.training.ranks import RESUME, check_number_of_processes, lost_peer, slurm
 from ser.training.task import EmotionClassifier
 from ser.training.tracking import WandbLogger, finish, silence
 
@@ -233,8 +233,7 @@ class SerCLI(LightningCLI):
         config = self._config
         self.run_folder = self._run_folder(config)
         callbacks = self.config_init[self.subcommand].trainer.callbacks or []
-        peers = Peers()
-        callbacks = [peers, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if not config.trainer.fast_dev_run:
             callbacks = [RunRecorder(self.run_folder, self.config_text, self.source), *callbacks]
         plugins = config.trainer.plugins or []
@@ -255,8 +254,7 @@ class SerCLI(LightningCLI):
                 name: config.trainer[name] for name in ("accelerator", "devices", "num_nodes", "strategy", "precision")
             }
             raise could_not_construct("Trainer", given, error) from error
-        refuse_other_number_of_processes(trainer)
-        peers.watch(trainer)
+        check_number_of_processes(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 tags = [self.datamodule.name, self._system(config), type(self.datamodule.protocol).__name__]

@@ -26,6 +26,7 @@ from ser.storage import write_atomically
 from ser.terminal.streams import showing
 from ser.terminal.tables import PlainTable, side_by_side
 from ser.training.checkpoints import sha256_of
+from ser.training.ranks import lost_peer
 
 SHOWN_WITHIN_S = 60.0  # a folder that another node has made, on this one
 
@@ -231,8 +232,9 @@ class RunRecorder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how an interrupted fit goes on."""
+        explained = isinstance(exception, UserError | JobEnded) or lost_peer(exception)
         resumable = trainer.state.fn == "fit" and self.run.reserved and self._has("checkpoints/last.ckpt")
-        if trainer.is_global_zero and resumable and not isinstance(exception, UserError | JobEnded):
+        if trainer.is_global_zero and resumable and not explained:
             print(f"\nInterrupted; the same command with --ckpt_path last goes on in {self.run.path}.", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
