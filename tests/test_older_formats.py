@@ -60,6 +60,8 @@ def test_an_older_fit_goes_on(ser):
     assert ser("fit", *config) == 0
     assert json.loads((run / "metrics.json").read_text())["fit"]["epochs"] == 2
     assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert len((run / "validation.csv").read_text().splitlines()) == 25
+    assert b"files" not in (run / "checkpoints/last.ckpt").read_bytes()
 
 
 def test_an_older_run_is_compared_and_shown(ser, capsys):

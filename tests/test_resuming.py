@@ -58,6 +58,26 @@ def test_a_fit_that_has_all_its_epochs_trains_no_further(fit):
     assert json.loads((run / "metrics.json").read_text()) == metrics
 
 
+def test_the_validation_predictions_are_complete_after_a_resume(fit):
+    """Here the best epoch is the first one, as nothing is learned."""
+    runs = Path("runs/cornn_no_conformer-synthetic")
+    learn_nothing = ["--optimizer.lr", 0, "--early_stopping.patience", 9]
+    assert fit(*learn_nothing, "--trainer.max_epochs", 3, "--run.name", "whole") == 0
+    whole = (runs / "whole/validation.csv").read_bytes()
+    assert len(whole.splitlines()) == 25
+    resumed = [*learn_nothing, "--run.name", "resumed"]
+    assert fit(*resumed, "--trainer.max_epochs", 1) == 0
+    for name in ("validation.csv", "predictions.csv", "metrics.json"):  # as if it had been killed after an epoch
+        (runs / "resumed" / name).unlink()
+    for _ in range(2):
+        assert fit(*resumed, "--trainer.max_epochs", 3, "--ckpt_path", "last") == 0
+        assert (runs / "resumed/validation.csv").read_bytes() == whole
+        (runs / "resumed/validation.csv").unlink()
+    found, expected = (json.loads((runs / name / "metrics.json").read_text()) for name in ("resumed", "whole"))
+    assert found["val"]["best_epoch"] == expected["val"]["best_epoch"] == 0
+    assert found["val"]["confusion"] == expected["val"]["confusion"]
+
+
 def test_a_name_is_resumed_and_no_longer_one(fit):
     def epochs(name):
         last = torch.load(f"runs/cornn_no_conformer-synthetic/{name}/checkpoints/last.ckpt", weights_only=True)

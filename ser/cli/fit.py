@@ -16,7 +16,8 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -41,7 +42,7 @@ from ser.training.checkpoints import (
     refuse_other_settings,
     source_of,
 )
-from ser.training.ranks import RESUME, Peers, lost_peer, refuse_other_number_of_processes, slurm
+from ser.training.ranks import RESUME, check_number_of_processes, lost_peer, slurm
 from ser.training.task import EmotionClassifier
 from ser.training.tracking import WandbLogger, finish, silence
 
@@ -233,8 +234,7 @@ class SerCLI(LightningCLI):
         config = self._config
         self.run_folder = self._run_folder(config)
         callbacks = self.config_init[self.subcommand].trainer.callbacks or []
-        peers = Peers()
-        callbacks = [peers, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if not config.trainer.fast_dev_run:
             callbacks = [RunRecorder(self.run_folder, self.config_text, self.source), *callbacks]
         plugins = config.trainer.plugins or []
@@ -255,8 +255,7 @@ class SerCLI(LightningCLI):
                 name: config.trainer[name] for name in ("accelerator", "devices", "num_nodes", "strategy", "precision")
             }
             raise could_not_construct("Trainer", given, error) from error
-        refuse_other_number_of_processes(trainer)
-        peers.watch(trainer)
+        check_number_of_processes(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 tags = [self.datamodule.name, self._system(config), type(self.datamodule.protocol).__name__]
@@ -288,16 +287,24 @@ class SerCLI(LightningCLI):
     before_validate = before_predict = before_test
 
     def after_fit(self) -> None:
-        """Test the chosen checkpoint, and say where everything is."""
-        which = self._config.test_checkpoint
-        if which != "none" and averaged(self.trainer):
-            which = str(self.run_folder.path / "checkpoints" / AVERAGED)
-            rank_zero_only(print)("The averaged weights are tested, which no epoch's checkpoint holds.")
-        if which == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
+        """Score the chosen checkpoint on validation, test it, and say where everything is."""
+        which = chosen = self._config.test_checkpoint
+        if chosen == "none":
+            chosen = "best"
+        if averaged(self.trainer):
+            chosen = str(self.run_folder.path / "checkpoints" / AVERAGED)
+            if which != "none":
+                rank_zero_only(print)("The averaged weights are tested, which no epoch's checkpoint holds.")
+        if chosen == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
             rank_zero_only(print)("No checkpoint was chosen, so none is tested.")
-            which = "none"
-        if which != "none" and not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which, verbose=False)
+        elif not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
+            # Lightning's WeightAveraging loads the weights before averaging wherever it has been part of a fit.
+            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, WeightAveraging)]
+            scored = {"datamodule": self.datamodule, "ckpt_path": chosen, "verbose": False}
+            self.trainer.validate(self.model, **scored)
+            if which != "none":
+                self.trainer.test(self.model, **scored)
         self._say_where()
 
     def after_test(self) -> None:

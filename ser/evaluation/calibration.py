@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
+from ser.runs.confidence import fit_temperature, tempered
 from ser.runs.folder import Evaluation, StoredRun
 from ser.runs.scores import FloatArray, IntArray, uar, wa
 
 BINS = 10
-TEMPERATURES = (0.05, 20.0)  # beyond, answers are certain or even
-LEAST = float(np.finfo(np.float32).smallest_subnormal)  # what a probability of 0 in a network's float32 may have been
 
 
 @dataclass(frozen=True)
@@ -90,34 +87,6 @@ def selective(probabilities: FloatArray, targets: IntArray) -> Selective:
     last = np.flatnonzero(np.diff(confidence[order], append=-1))  # of answers of equal confidence
     confusions = counts.cumsum(axis=0)[last].reshape(-1, classes, classes)  # (M, K, K)
     return Selective(confidence[order][last], (last + 1) / answers, wa(confusions), uar(confusions))
-
-
-def fit_temperature(probabilities: FloatArray, targets: IntArray) -> float:
-    """Return the temperature under which the targets are most likely; over 1 if the network is too sure of itself.
-
-    Args:
-        probabilities: (N, K), of utterances that are not tested.
-        targets: (N,) class numbers.
-    """
-    logits = np.log(np.maximum(probabilities, LEAST))
-    rows = np.arange(len(targets))
-
-    def loss(log_temperature: float) -> float:
-        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, targets].mean())
-
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
-
-
-def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
-    """Return probabilities ** (1 / temperature), normalised again; what is recognised stays the same.
-
-    Shape:
-        (N, K) to (N, K).
-    """
-    logits = np.log(np.maximum(probabilities, LEAST))
-    tempered: FloatArray = softmax(logits / temperature, axis=1)
-    return tempered
 
 
 def calibrated(run: StoredRun) -> tuple[float, Evaluation] | None:

@@ -2,8 +2,9 @@
 
 ``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (on what
 the scores were measured), ``history.csv`` (one row per epoch), ``predictions.csv`` (one row per test utterance),
-``validation.csv`` (the same of the validation side, by the checkpoint that was tested) and ``metrics.json``; a run
-that took a checkpoint has ``model.json``: which, and on what that was trained.
+``validation.csv`` (the same of the validation split, by the checkpoint that was chosen) and ``metrics.json``; a run
+that took a checkpoint has ``model.json``: which, and on what that was trained. No file name or answer of an utterance
+is in a checkpoint.
 """
 
 import csv

@@ -1,6 +1,5 @@
 """The recorder: a callback that writes the run folder and shows results while a run goes on."""
 
-import dataclasses
 import json
 import math
 import socket
@@ -10,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,11 +19,13 @@ from rich.console import Console
 from torch import Tensor
 
 from ser.errors import JobEnded, UserError
+from ser.runs.confidence import calibration
 from ser.runs.folder import Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
 from ser.terminal.streams import showing
 from ser.terminal.tables import PlainTable, side_by_side
 from ser.training.checkpoints import sha256_of
+from ser.training.ranks import lost_peer
 
 SHOWN_WITHIN_S = 60.0  # a folder that another node has made, on this one
 
@@ -55,9 +55,9 @@ class RunRecorder(Callback):
         self.config = config
         self.source = source
         self._outputs: list[tuple[Tensor, ...]] = []
-        self._latest: tuple[int, Evaluation] | None = None
-        self._best: tuple[int, Evaluation] | None = None
-        self._best_score: float | None = None
+        self._validated: int | None = None  # the last epoch that was
+        self._calibration: dict[str, Any] | None = None  # of the weights as they are
+        self._loaded_epoch: int | None = None
         self._history: list[dict[str, float]] = []
         self._epoch_start = 0.0
         self._protocol_json: dict[str, Any] = {}
@@ -99,7 +99,7 @@ class RunRecorder(Callback):
 
     def _describe(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write on what scores are measured, now that it is checked, and with which model."""
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or (stage == "validate" and self._has("history.csv")):
             return
         self._protocol_json = self._protocol(trainer, pl_module, stage)
         self._write("protocol.json", _json(self._protocol_json))
@@ -141,7 +141,7 @@ class RunRecorder(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._remember_best(trainer)
+        self._calibration = None
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -152,7 +152,7 @@ class RunRecorder(Callback):
         """
         seconds = time.perf_counter() - self._epoch_start
         metrics = trainer.callback_metrics  # on every process: to look at them reduces over all
-        validated = self._latest is not None and self._latest[0] == trainer.current_epoch
+        validated = self._validated == trainer.current_epoch
         measured = ("train/", "val/") if validated else ("train/",)  # else validation's are those of an earlier epoch
         scores = {name: value.item() for name, value in metrics.items() if name.startswith(measured)}
         self._history.append({"epoch": trainer.current_epoch, "seconds": seconds, **scores})
@@ -183,20 +183,23 @@ class RunRecorder(Callback):
         self._outputs.append(tuple(output.cpu() for output in outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the epoch; outside of a fit, report."""
+        """Calibrate; outside of a fit's epochs, report."""
         evaluation = self._evaluation(trainer)
         if not trainer.is_global_zero or trainer.sanity_checking or evaluation is None:
             return
-        self._latest = trainer.current_epoch, evaluation
-        if trainer.state.fn == "validate":
+        if trainer.state.fn == "fit":
+            self._validated = trainer.current_epoch
+            self._calibration = calibration(evaluation.probabilities, evaluation.targets)
+        elif self._has("history.csv"):  # the checkpoint that this run's fit has chosen
+            self._write("validation.csv", evaluation.csv())
+            self._keep_scores(trainer, "val", evaluation, best_epoch=self._loaded_epoch)
+        else:
             self._report(trainer, "val", evaluation)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write predictions and scores."""
         evaluation = self._evaluation(trainer)
         if trainer.is_global_zero and evaluation is not None:
-            if self._latest is not None and self._has("history.csv"):  # came with the checkpoint of this run's fit
-                self._write("validation.csv", self._latest[1].csv())
             self._write("predictions.csv", evaluation.csv())
             self._report(trainer, "test", evaluation)
 
@@ -215,49 +218,37 @@ class RunRecorder(Callback):
             _print_recognised(data.labels, rows)
             print(f"All {len(rows)} files: {self.run.path / 'predictions.csv'}")
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the calibration: what averages weights replaces them now, and they are saved once more."""
+        self._calibration = None
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the validation scores of the best epoch and write what training took."""
-        self._remember_best(trainer)
-        best = self._best or self._latest  # without a monitor, the last epoch is kept
-        if trainer.is_global_zero and best is not None:
-            epoch, evaluation = best
-            self._write_scores(
-                val={"best_epoch": epoch, **evaluation.scores()}, fit=self._fit_summary(trainer, pl_module)
-            )
-            for logger in trainer.loggers:
-                if isinstance(logger, EvaluationLogger):
-                    with showing(f"The validation scores ({type(logger).__name__})"):
-                        logger.log_evaluation("val", evaluation)
+        """Write what training took."""
+        if trainer.is_global_zero:
+            self._write_scores(fit=self._fit_summary(trainer, pl_module))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how an interrupted fit goes on."""
+        explained = isinstance(exception, UserError | JobEnded) or lost_peer(exception)
         resumable = trainer.state.fn == "fit" and self.run.reserved and self._has("checkpoints/last.ckpt")
-        if trainer.is_global_zero and resumable and not isinstance(exception, UserError | JobEnded):
+        if trainer.is_global_zero and resumable and not explained:
             print(f"\nInterrupted; the same command with --ckpt_path last goes on in {self.run.path}.", file=sys.stderr)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add :func:`ser.runs.confidence.calibration` of the epoch's validation; None where there was none."""
+        checkpoint["calibration"] = self._calibration
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember the checkpoint's epoch."""
+        self._loaded_epoch = checkpoint["epoch"]
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed fit needs: the latest and the best epoch so far, and the clock."""
-        plain = {"latest": self._latest, "best": self._best}
-        return {
-            **{name: epoch and (epoch[0], _as_tensors(epoch[1])) for name, epoch in plain.items()},
-            "best_score": self._best_score,
-            "history": self._history,
-        }
+        """Return what a resumed fit needs: the scores of every epoch, and the clock."""
+        return {"history": self._history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self._latest, self._best = (
-            (state_dict[name][0], _from_tensors(**state_dict[name][1])) if state_dict[name] else None
-            for name in ("latest", "best")
-        )
-        self._best_score = state_dict["best_score"]
         self._history = list(state_dict["history"])
-
-    def _remember_best(self, trainer: Trainer) -> None:
-        """Keep the latest epoch if the checkpoint callback, which comes after this one, found it the best so far."""
-        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        if score is not None and score.item() != self._best_score:
-            self._best, self._best_score = self._latest, score.item()
 
     def _keep(self, outputs: Mapping[str, Tensor]) -> None:
         self._outputs.append(tuple(outputs[name].cpu() for name in ("positions", "probabilities", "targets")))
@@ -282,24 +273,30 @@ class RunRecorder(Callback):
         positions, probabilities, targets = gathered
         data = _corpus(trainer)
         utterances = [data.table[position] for position in positions.tolist()]
-        return _from_tensors(
+        wide = torch.promote_types(probabilities.dtype, torch.float32)  # NumPy has no bfloat16
+        return Evaluation(
             labels=list(data.labels),
             files=[data.relative(utterance.path) for utterance in utterances],
             speakers=[utterance.speaker for utterance in utterances],
-            targets=targets,
-            probabilities=probabilities,
+            targets=targets.numpy(),
+            probabilities=probabilities.to(wide).numpy(),
         )
 
-    def _report(self, trainer: Trainer, stage: str, evaluation: Evaluation) -> None:
-        data = _corpus(trainer)
+    def _keep_scores(self, trainer: Trainer, stage: str, evaluation: Evaluation, **facts: Any) -> None:
         path = Path(trainer.ckpt_path) if trainer.ckpt_path else None
-        tested = {"checkpoint": path and path.name, "sha256": path and sha256_of(path)}
-        self._write_scores(**{stage: {**tested, **evaluation.scores()}}, fingerprint=data.fingerprint)
-        recordings = {data.relative(utterance.path): utterance.path for utterance in data.table}
+        scored = {**facts, "checkpoint": path and path.name, "sha256": path and sha256_of(path)}
+        self._write_scores(**{stage: {**scored, **evaluation.scores()}}, fingerprint=_corpus(trainer).fingerprint)
         for logger in trainer.loggers:
             if isinstance(logger, EvaluationLogger):
                 with showing(f"The scores ({type(logger).__name__})"):
                     logger.log_evaluation(stage, evaluation)
+
+    def _report(self, trainer: Trainer, stage: str, evaluation: Evaluation) -> None:
+        self._keep_scores(trainer, stage, evaluation)
+        data = _corpus(trainer)
+        recordings = {data.relative(utterance.path): utterance.path for utterance in data.table}
+        for logger in trainer.loggers:
+            if isinstance(logger, EvaluationLogger):
                 with showing(f"The predictions ({type(logger).__name__})"):
                     logger.log_predictions(stage, evaluation, recordings)
         speakers = sorted(set(evaluation.speakers))
@@ -345,17 +342,6 @@ class RunRecorder(Callback):
 
     def _has(self, name: str) -> bool:
         return (self.run.path / name).exists()
-
-
-def _from_tensors(targets: Tensor, probabilities: Tensor, **names: Sequence[str]) -> Evaluation:
-    wide = torch.promote_types(probabilities.dtype, torch.float32)  # NumPy has no bfloat16
-    return Evaluation(targets=targets.numpy(), probabilities=probabilities.to(wide).numpy(), **names)
-
-
-def _as_tensors(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the arguments of :func:`_from_tensors`, which a checkpoint can hold."""
-    fields = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
-    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in fields.items()}
 
 
 def _refuse_unshared(run: Path) -> None:

@@ -229,8 +229,9 @@ class Attempt:
                 wait([running.future])
         ended = running.ended()
         metrics = (fit.folder.newest or Path()) / "metrics.json"
-        if ended.failure is None and metrics.exists():
-            return float(json.loads(metrics.read_text())["val"]["uar"])
+        scores = json.loads(metrics.read_text()) if metrics.exists() else {}
+        if ended.failure is None and "val" in scores:
+            return float(scores["val"]["uar"])
         problem = ended.failure or "it chose no checkpoint"
         trial.set_user_attr("error", problem)
         self.trials.check_mistakes(problem if ended.bad_input else None)

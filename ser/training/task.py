@@ -514,6 +514,7 @@ class EmotionClassifier(LightningModule):
             loss = losses[owners >= 0].sum() / max(len(targets), 1)
         metrics.update(probabilities, targets)
         scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
+        after_fit = self.trainer.state.fn == TrainerFn.VALIDATING and self.global_step > 0  # no further point of curves
         for name, score in scores.items():
             # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
             self.log(
@@ -524,6 +525,7 @@ class EmotionClassifier(LightningModule):
                 batch_size=len(targets),
                 prog_bar=name.endswith(("loss", "uar")),
                 sync_dist=True,
+                logger=not after_fit,
             )
         return Recognised(loss, probabilities, targets, positions)
 

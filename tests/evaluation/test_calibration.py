@@ -8,7 +8,8 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from ser.evaluation.calibration import calibrated, fit_temperature, reliability, selective, tempered
+from ser.evaluation.calibration import calibrated, reliability, selective
+from ser.runs.confidence import fit_temperature, tempered
 from ser.runs.folder import Evaluation, StoredRun
 
 

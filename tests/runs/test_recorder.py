@@ -4,12 +4,13 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ser.cli import main
-from ser.runs.folder import RunFolder
-from ser.runs.recorder import RunRecorder
+from ser.runs.confidence import fit_temperature, tempered
+from ser.runs.folder import read_run
 
 CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 OPTIONS = ["--config", str(CONFIG), "--model.net.lstm_hidden", "8", "--model.net.ffn_factor", "1"]
@@ -68,17 +69,45 @@ def test_a_test_that_was_limited_is_reported_as_what_it_was(fit):
     assert "Only a part of a test was scored: 8 of 24 utterances in fold0-seed1." in page
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_a_checkpoint_keeps_the_evaluations_as_tensors(dtype, tmp_path):
-    probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.5]], dtype=dtype)
-    names = {"labels": ["a", "b"], "files": ["x", "y"], "speakers": ["s", "s"]}
-    kept = {"latest": (3, {**names, "targets": torch.tensor([1, 0]), "probabilities": probabilities}), "best": None}
-    for _ in range(2):
-        recorder = RunRecorder(RunFolder(tmp_path, "run"))
-        recorder.load_state_dict({**kept, "best_score": None, "history": []})
-        torch.save(recorder.state_dict(), tmp_path / "state.pt")
-        kept = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert kept["best"] is None
-    epoch, evaluation = kept["latest"]
-    assert (epoch, evaluation["probabilities"].tolist()) == (3, probabilities.tolist())
-    assert {name: evaluation[name] for name in names} == names
+def leaves(value):
+    """Yield every key, text and number of nested data."""
+    if isinstance(value, torch.Tensor):
+        yield from value.flatten().tolist()
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (key, *leaves(item))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def test_a_checkpoint_holds_the_calibration_and_nothing_of_single_utterances(fit):
+    run = fit("--trainer.max_epochs", "2")
+    protocol, validation = json.loads((run / "protocol.json").read_text()), read_run(run).validation
+    names = {Path(file).stem for split in ("train", "val", "test") for file in protocol[split]["files"]}
+    probabilities = set(validation.probabilities.flatten().tolist())
+    assert (len(names), len(probabilities)) == (192, 96)
+    for name in ("best", "last"):
+        checkpoint = torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+        kept = list(leaves(checkpoint))
+        texts = [value for value in kept if isinstance(value, str)]
+        assert texts
+        assert not [text for text in texts if any(name in text for name in names)]
+        assert not probabilities.intersection(value for value in kept if isinstance(value, float))
+    tested = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    calibration = tested["calibration"]
+    assert calibration["temperature"] == pytest.approx(
+        fit_temperature(validation.probabilities, validation.targets), rel=1e-3
+    )
+    confidence = tempered(validation.probabilities, calibration["temperature"]).max(axis=1)
+    assert calibration["confidence_quantiles"] == pytest.approx(np.percentile(confidence, range(0, 101, 10)), rel=1e-3)
+    assert read_run(run).metrics["val"]["best_epoch"] == tested["epoch"]
+
+
+def test_weights_that_were_not_validated_are_not_calibrated(fit):
+    run = fit("--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2")
+    kept = {name: torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last")}
+    assert kept["best"]["calibration"]["temperature"] > 0
+    assert kept["last"]["calibration"] is None

@@ -99,6 +99,20 @@ def test_scores_are_of_the_averaged_weights_and_the_training_statistics(data, ma
         assert make_trainer(1).test(reloaded, data, verbose=False)[0] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_fit_tests_exponential_averages_as_its_checkpoint_holds_them(cache, tmp_path, monkeypatch):
+    """A fit's own test and that of its checkpoint are the same."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--model.net.lstm_hidden", "4", "--data.features.n_mels", "8", "--trainer.max_epochs", "2"]
+    averaging = ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay", "0.9"]
+    places = ["--trainer.logger", "false", "--trainer.accelerator", "cpu", "--data.cache_dir", str(cache)]
+    assert main(["fit", "--config", str(CONFIGS / "cornn_no_conformer.yaml"), *small, *averaging, *places]) == 0
+    run = Path("runs/cornn_no_conformer-synthetic/fold0-seed1")
+    best = str(run / "checkpoints/best.ckpt")
+    assert main(["test", "--data", "Synthetic", "--ckpt_path", best, *places]) == 0
+    again = run.with_name("test-fold0-seed1")
+    assert (run / "predictions.csv").read_bytes() == (again / "predictions.csv").read_bytes()
+
+
 @pytest.mark.parametrize("system", ["cornn_no_conformer", "cornn"])  # without and with batch norm
 def test_a_fit_tests_the_averaged_weights_and_goes_on(system, cache, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -13,13 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from ser.cli import main
-from ser.errors import JobEnded, UserError
-from ser.training.ranks import lost_peer, refuse_other_number_of_processes, slurm, take_over
+from ser.errors import UserError
+from ser.training.ranks import check_number_of_processes, slurm
 
 CONFIG = Path(__file__).parents[2] / "configs/cornn.yaml"
 # Without batch statistics, dropout and the conformer an epoch takes a fraction of a second.
@@ -78,25 +75,6 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_lightnings_observer_kills_nobody_once_its_processes_are_taken_over():
-    """Else the first of the two to look decides whether the job ends with a message."""
-    with subprocess.Popen(["sleep", "60"]) as leader, subprocess.Popen(["sleep", "60"]) as rank:
-        try:
-            launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
-            launcher.procs.append(rank)
-            observer = _ChildProcessObserver(leader.pid, launcher.procs)
-            assert not observer._run()
-            take_over(launcher)
-            rank.kill()
-            rank.wait()
-            assert observer._run()  # it ends
-            assert leader.poll() is None
-            assert launcher.procs == [rank]
-        finally:
-            leader.kill()
-            rank.kill()
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes to kill in /proc")
 @pytest.mark.parametrize("launcher", ["devices", "nodes"])
@@ -118,13 +96,17 @@ def test_a_job_whose_process_is_killed_says_so_and_resumes_to_what_one_process_l
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(endless.workers()[-1], signal.SIGKILL)
-        assert endless.codes() == [1] * len(endless.processes)
+        codes = endless.codes()
     finally:
         endless.kill()
-    said = endless.log.read_text()
-    assert said.count("ser: error: Rank ") == 1
-    assert "The same command with --ckpt_path last goes on after the last whole epoch." in said
-    assert ("Rank 1 of this job was killed (SIGKILL)" if launcher == "devices" else "lost the connection") in said
+    printed = endless.log.read_text()
+    if codes == [-signal.SIGKILL]:  # Lightning looks every 5 s for killed processes, and kills the first one, too
+        assert launcher == "devices"
+    else:
+        assert codes == [1] * len(codes)
+        assert printed.count("ser: error: Rank ") == 1
+        assert "cannot reach another process of this job" in printed
+        assert "The same command with --ckpt_path last goes on after the last whole epoch." in printed
     assert not (run / "metrics.json").exists()
 
     epochs = torch.load(last, weights_only=True)["epoch"] + 3  # two more
@@ -150,13 +132,6 @@ def test_a_job_whose_process_is_killed_says_so_and_resumes_to_what_one_process_l
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, alone)]
     assert [part["fit"]["processes"] for part in metrics] == [2, 1]
     assert metrics[0]["test"]["confusion"] == metrics[1]["test"]["confusion"]
-
-
-def test_a_lost_connection_is_told_from_other_errors():
-    gloo = RuntimeError("[../pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
-    assert isinstance(lost_peer(gloo), JobEnded)
-    assert lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
-    assert lost_peer(ValueError("Connection closed by peer")) is None
 
 
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "ser", "SLURM_NTASKS": "4", "SLURM_NNODES": "2"}
@@ -185,9 +160,9 @@ def test_outside_of_slurm_there_is_nothing_to_say(monkeypatch):
 def test_devices_and_nodes_must_be_what_slurm_started(devices, nodes, on_slurm, make_trainer):
     trainer = make_trainer(1, devices=devices, num_nodes=nodes, strategy="ddp", plugins=slurm())
     with pytest.raises(UserError, match=f"4 processes were started, but {nodes} node.* {devices} device"):
-        refuse_other_number_of_processes(trainer)
+        check_number_of_processes(trainer)
 
 
 def test_devices_and_nodes_that_are_as_started_are_taken(on_slurm, make_trainer):
-    refuse_other_number_of_processes(make_trainer(1, devices=2, num_nodes=2, strategy="ddp", plugins=slurm()))
-    refuse_other_number_of_processes(make_trainer(1))
+    check_number_of_processes(make_trainer(1, devices=2, num_nodes=2, strategy="ddp", plugins=slurm()))
+    check_number_of_processes(make_trainer(1))
