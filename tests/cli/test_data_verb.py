@@ -119,10 +119,8 @@ def test_a_survey_notes_what_is_cut_and_lists_what_is_foreign(ser, tmp_path):
     assert data["damaged"] == []
     assert data["verdict"].startswith("a fit would run")
     cut, narrow = data["notes"]
-    assert cut.startswith("Only the first 3 s are used of longer ones: 16 of 16, ")
-    assert narrow.startswith(
-        "Sampled at less than the 16000 Hz of the features, and silent above half their own rate: 16"
-    )
+    assert cut.startswith("Truncated to 3 s: 16 of 16, ")
+    assert narrow.startswith("Sampled below the 16000 Hz of the features, so without higher frequencies: 16")
     _, out, _ = ser(*options)
     assert f"Note: {cut}\nNote: {narrow}\n" in out
     assert "foreign: 1\n  holiday.m4a: not named like" in out

@@ -1,8 +1,6 @@
 """The embedded corpus: synthetic speech that makes the first command work anywhere."""
 
 import io
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 import soundfile
-from filelock import FileLock
 
 from ser.corpora.names import NamedCorpus
 from ser.corpora.synthetic.synthesis import SAMPLE_RATE_HZ, SENTENCES, STYLES, Voice, utterance
@@ -18,8 +15,9 @@ from ser.errors import UserError
 from ser.features.audio import audio_files
 from ser.parallel import progress
 from ser.protocols.splits import Gender, Utterance
+from ser.storage import fill_once
 
-VERSION = 1  # counted up whenever a sample changes, so that an older copy in the cache is not read
+VERSION = 1  # raised whenever a sample changes, so that older copies in the cache are not read
 SEED = 20_260_101
 REPETITIONS = 1  # of every sentence, by every speaker in every emotion
 VOICES = {
@@ -38,8 +36,8 @@ GENDERS: dict[str, Gender] = {speaker: "female" if number % 2 == 0 else "male" f
 class Synthetic(NamedCorpus):
     """Synthetic speech of eight voices in four emotions, generated on first use.
 
-    It is for trying and testing: nobody is recognised by a network that was trained on it. Without a root, the
-    recordings lie in a subfolder of the cache folder; with one, an existing copy is read from there.
+    For trying and testing only: a network that was trained on it recognises no human emotion. Without a root, the
+    recordings lie in a subfolder of the cache folder; with a root, an existing copy is read from there.
     """
 
     name = "Synthetic"
@@ -63,14 +61,13 @@ class Synthetic(NamedCorpus):
         if self.root is not None:
             return super().locate()
         folder = self.cache_dir / f"synthetic-{VERSION}"
-        if not _complete(folder):
-            try:
-                _build(folder)
-            except OSError as error:
-                raise UserError(
-                    f"The synthetic corpus cannot be written to {folder}: {error.strerror or error}. "
-                    "Mend that, or give a folder that can be written with --data.cache_dir."
-                ) from error
+        try:
+            fill_once(folder, _complete, _record)
+        except OSError as error:
+            raise UserError(
+                f"The synthetic corpus cannot be written to {folder}: {error.strerror or error}. "
+                "Fix that, or give a writable folder with --data.cache_dir."
+            ) from error
         return folder
 
     def parse(self, path: Path, groups: Sequence[str]) -> Utterance:
@@ -81,7 +78,7 @@ class Synthetic(NamedCorpus):
 
 @dataclass(frozen=True)
 class _Take:
-    """One recording to be made, with a seed of its own, so that no other can change it."""
+    """One recording, with a seed of its own, so that it does not depend on the others."""
 
     file_name: str
     voice: Voice
@@ -109,20 +106,6 @@ def _complete(folder: Path) -> bool:
     return {path.name for path in audio_files(folder)} >= {take.file_name for take in TAKES}
 
 
-def _build(folder: Path) -> None:
-    """Write every recording beside the folder, then rename: whoever looks sees all of them or none."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if _complete(folder):  # another process was faster
-            return
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        for leftover in (unfinished, folder):  # of a build that was killed, and of a copy that lost files
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        unfinished.mkdir()
-        try:
-            for take in progress(TAKES, len(TAKES), "generating synthetic speech"):
-                take.record(unfinished)
-            os.rename(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)  # gone already if all went well
+def _record(folder: Path) -> None:
+    for take in progress(TAKES, len(TAKES), "generating synthetic speech"):
+        take.record(folder)
