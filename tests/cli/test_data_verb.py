@@ -135,7 +135,7 @@ def test_a_fold_that_cannot_be_made_is_said_to_be_one(ser, table):
     lines = (table[3] / "table.csv").read_text().splitlines()
     (table[3] / "table.csv").write_text("\n".join([lines[0], *lines[-8:]]))  # two speakers
     data = described(ser, *table)
-    assert "leaves nothing for train" in data["folds"][0]["problem"]
+    assert "has an empty train" in data["folds"][0]["problem"]
     assert data["verdict"] == "fold 0, 1 cannot be made."
     assert "cannot be made" in ser(*table)[1]
 
@@ -180,7 +180,7 @@ def test_pictures_are_saved(ser, table, tmp_path):
         (["--data", "Synthetic", "--data.root", "nowhere"], "nowhere does not exist"),
         (["--data", "EmoDB"], "needs the folder of its recordings"),
         (["--data", "Synthetic", "--data.protocol", "KFold"], "there is no 'KFold'. Did you mean 'SpeakerKFold'?"),
-        (["--data", "Synthetic", "--data.protocol", "LeaveOneSessionOut"], "must know the session of every utterance"),
+        (["--data", "Synthetic", "--data.protocol", "LeaveOneSessionOut"], "needs the session of every utterance"),
         (["--data", "Synthetic", "--data.protocol", "SpeakerKFold", "--data.protocol.k", "1"], "k is 1; it must be"),
         (["--data", "AudioFolder"], "AudioFolder has no labels"),
         ([], "data must be given"),

@@ -31,7 +31,7 @@ def test_a_corpus_says_what_the_model_must_know(tiny):
     assert corpus.counts() == {"anger": [8, 8], "neutral": [8, 8]}
     assert len(corpus.table) == 16
     assert corpus.summary().startswith(
-        "Tiny, fold 0: train on 8 utterances of speakers carla, dan; choose on 4 utterances of speaker ben; "
+        "Tiny, fold 0: train on 8 utterances of speakers carla, dan; validate on 4 utterances of speaker ben; "
         "test 4 utterances of speaker anna."
     )
 
