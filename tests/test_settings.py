@@ -191,7 +191,7 @@ TD_PAPER = (
     AS_RECORDED
     | NAIVE
     | ZERO_PADDED
-    | preprocess(waveform_norm="signed_max")
+    | preprocess(waveform_norm="peak")
     | net(coverage="first")
     | within("model", normalize="none")
     | within("trainer", max_epochs=500)
@@ -227,7 +227,7 @@ PAPER: dict[str, Settings] = {
     | NAIVE
     | ZERO_PADDED
     | within("model", normalize="sign")
-    | within("data.init_args.features.init_args", scale="doubled_db", center="reflect")
+    | within("data.init_args.features.init_args", top_db=40, center="reflect")
     | stopping("val/loss", 20)
     | checkpoint("val/wa")
     | data(**{"protocol.class_path": "ser.data.Stratified641620"}),

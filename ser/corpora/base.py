@@ -1,4 +1,4 @@
-"""The base class of every corpus: what is in a folder of recordings, and how a protocol splits it."""
+"""The base class of every corpus: the recordings in a folder, and how a protocol splits them."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,33 +45,32 @@ class SpeechCorpus(Batches):
 
     Args:
         root: Folder of the corpus.
-        emotions: Emotions to use, in the order of the model's outputs; null takes all that the corpus holds.
-        merge: Emotions to count as others, before ``emotions`` is looked at, as in {excited: happiness}.
+        emotions: Emotions to use, in the order of the model's outputs; null takes all of the corpus.
+        merge: Emotions to count as others, before ``emotions`` is applied, as in {excited: happiness}.
         preprocess: From a recording to a waveform.
         features: From a waveform to features; null is a plain log-mel spectrogram.
         protocol: Divides the utterances; null leaves one speaker out.
         fold: Number of the protocol's fold, from 0.
-        batch_size: Segments in a training step on one device; an utterance that is not divided is one.
+        batch_size: Segments in a training step on one device; an undivided utterance is one segment.
         padding: "fixed" pads every utterance to ``duration_s``; "batch" to the longest of its batch, which is faster
-            and the same for a network that takes clips of any length (CoRNN); others refuse it.
-        num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough unless
-            ``augment.online`` has work to do.
-        on_bad_file: Whether damaged files stop the run or are left out, named in the terminal, and
-            in ``protocol.json`` or, of a prediction, ``left_out.csv``.
-        strict: Refuse a copy with fewer recordings of an emotion than were published.
-        augment: What is done to the waveforms of training utterances; null does nothing.
-        sampling: "shuffle" trains on every utterance once per epoch; "balanced" on as many, drawn anew every epoch so
-            that each emotion comes as often as any other.
-        download: Fetch the corpus if the root is not there, or to the cache folder if no root is given.
+            and equivalent for a network that takes clips of any length (CoRNN), and an error for others.
+        num_workers: Processes that fetch batches; 0 fetches in the training process, which is enough without
+            ``augment.online``.
+        on_bad_file: Whether damaged files stop the run or are left out; those left out are listed in the terminal,
+            and in ``protocol.json`` or, for a prediction, ``left_out.csv``.
+        strict: Stop if the copy has fewer recordings of an emotion than were published.
+        augment: Augmentation of the waveforms of training utterances; null does nothing.
+        sampling: "shuffle" trains on every utterance once per epoch; "balanced" draws as many anew in every epoch,
+            all emotions equally often.
+        download: Download the corpus if the root does not exist, or to the cache folder if no root is given.
         cache_dir: Folder for computed features; null is the user's cache folder.
-        name: What the corpus is called in run folders and results. Of a corpus of your own it also says whose voices
-            these are: equal names of speakers are the same people in corpora of one name. Null is the published name;
-            for your own, the name of the table's file or of the folder.
+        name: Name of the corpus in run folders and results. In corpora of your own with the same name, speakers of the
+            same name are the same people. Null is the published name; for your own, that of the table or folder.
 
     Attributes:
         published: Emotion -> number of utterances that were published.
         speakers: Speaker -> gender.
-        archive: Where ``download`` fetches the corpus; None for one that has to be asked for.
+        archive: Where ``download`` finds the corpus; None if its owners must be asked for it.
 
     Raises:
         UserError: The root or an option does not fit the corpus.
@@ -143,14 +142,14 @@ class SpeechCorpus(Batches):
         return type(self).name
 
     def locate(self) -> Path:
-        """Return the folder of the corpus, which is fetched first if that is asked for.
+        """Return the folder of the corpus, downloaded first with ``download``.
 
         Raises:
-            UserError: No root was given, or there is no such folder, or it cannot be fetched.
+            UserError: No root was given, the folder does not exist, or the download failed.
         """
         if self.download:
             self.root = self.root or self.cache_dir / "corpora" / type(self).__name__.lower()
-            fetch(self.archive, self.root, asked=f"{self.name} of its owners ({self.homepage}; {self.licence})")
+            fetch(self.archive, self.root, asked=f"from its owners ({self.homepage}; {self.licence})")
         if self.root is None:
             how = "--data.root DIR, or --data.download true" if self.archive is not None else "--data.root DIR"
             raise UserError(f"{self.name} needs the folder of its recordings: give {how} ({self.homepage}).")
@@ -158,7 +157,7 @@ class SpeechCorpus(Batches):
             raise WrongRoot(f"{self.root} does not exist; {self._wanted}")
         return self.root
 
-    # -- what is there --
+    # -- recordings --
 
     @property
     def labels(self) -> list[str]:
@@ -182,26 +181,26 @@ class SpeechCorpus(Batches):
 
     @property
     def recordings(self) -> list[Recording]:
-        """What a look into the file of every utterance of :attr:`table` told."""
+        """Properties of the file of every utterance in :attr:`table`."""
         return self._checked.looks
 
     @property
     def left_out(self) -> list[BadFile]:
-        """The files that are not used: damaged ones, and those that are none of the corpus's."""
+        """The files that are not used: damaged ones, and those that do not belong to the corpus."""
         return self._checked.bad
 
     @property
     def input_notes(self) -> list[str]:
-        """What has to be known of the files, a sentence each: those left out, cut, too short, or of a low rate."""
+        """Notes on the files, a sentence each: left out, truncated, too short, or of a low sample rate."""
         left_out = notes_on_files(self.left_out, self.name, self.relative)
         return [*left_out, *notes_on_recordings(self.table, self.recordings, self.front_end, self.relative)]
 
     def counts(self) -> Counts:
-        """Return, for every class, the utterances found and (null if unknown) those published."""
+        """Return the number of utterances of every class: found, and published (null if unknown)."""
         return {label: counts for label, counts in self.found_and_published().items() if label in self.labels}
 
     def found_and_published(self) -> Counts:
-        """Return the same, with every emotion that an incomplete copy lacks altogether."""
+        """Return the same, including emotions of which an incomplete copy has no recording."""
         return self._listing.counts(self.table)
 
     def relative(self, path: Path) -> str:
@@ -238,14 +237,14 @@ class SpeechCorpus(Batches):
         return self._fold.audit
 
     def check_split(self, needed: Sequence[Partition] = PARTITIONS) -> None:
-        """See that the fold can be used: for a fit, or with some partitions only, as a test is.
+        """Check that the fold can be used, for a fit or with some partitions only.
 
         Raises:
-            UserError: Nothing is labelled, or a needed partition is empty, or partitions share what they must not.
+            UserError: There are no labels, a needed partition is empty, or partitions share what they must not.
         """
         if not self.labelled:
             kind = type(self).__name__
-            raise UserError(f"{kind} has no labels, so nothing can be trained or scored on it: it is for predict.")
+            raise UserError(f"{kind} has no labels, so it cannot be used for training or testing: use ser predict.")
         self._fold.check(needed)
 
     @property
@@ -260,7 +259,7 @@ class SpeechCorpus(Batches):
         return self._fold.fingerprint
 
     def protocol_description(self) -> dict[str, Any]:
-        """Return what ``protocol.json`` holds: everything that says on what a score was measured."""
+        """Return the content of ``protocol.json``: everything about the data that a score was measured on."""
         return {
             "corpus": self.name,
             "class_path": describe(type(self)),
@@ -283,52 +282,52 @@ class SpeechCorpus(Batches):
         """Return the same for a network of another fit, whose other partitions hold nothing of this corpus.
 
         Args:
-            partition: What is scored.
-            notes: What has to be known of the score.
+            partition: The one that is scored.
+            notes: Notes on the score.
         """
         nothing = {"utterances": 0, "speakers": [], "emotions": dict.fromkeys(self.labels, 0), "files": []}
         others: dict[str, Any] = {other: nothing for other in PARTITIONS if other != partition}
         return {**self.protocol_description(), "trained_here": False, "notes": list(notes), **others}
 
     def extended_history(self, history: Sequence[Fit]) -> list[Fit]:
-        """Return a network's history with a fit on these data, which it may be going on with."""
+        """Return a network's history with a fit on these data; a fit that is resumed is not added again."""
         return extended(history, fit_record(self._fold, self.identity, synthetic=self.synthetic, merge=self.merge))
 
     def is_fit(self, fit: Fit) -> bool:
         """Tell whether a fit was of these data: the same utterances, labels and split."""
         if "fingerprint" in fit:
             return bool(fit["fingerprint"] == self.fingerprint)
-        ours = [type(self).name, self.fold, describe(self.protocol)]  # all that a checkpoint of format 1 tells
+        ours = [type(self).name, self.fold, describe(self.protocol)]  # a checkpoint of format 1 knows no more
         return [fit["corpus"], fit["fold"], fit["protocol"]] == ours
 
     def check_unseen(self, history: Sequence[Fit], partition: Partition) -> list[str]:
         """Compare a partition with everything that a network was trained or chosen on.
 
         Returns:
-            What has to be known of its score, a sentence each.
+            Notes on its score, a sentence each.
 
         Raises:
-            UserError: The network has heard something of it, which the protocol forbids.
+            UserError: The network has seen something of it that the protocol forbids.
         """
         if not history:
             return []
         return check_unseen(history, self._fold, partition, self.identity)
 
     def summary(self) -> str:
-        """Say in a line which speakers are in which partition, and in a table what an incomplete copy lacks."""
+        """Describe the split in a line, and the gaps of an incomplete copy in a table."""
         lacking = differences(self.found_and_published())
-        differs = f"\nThis copy of {self.name} is not as published:\n{lacking}" if lacking else ""
+        differs = f"\nThis copy of {self.name} differs from the published corpus:\n{lacking}" if lacking else ""
         return f"{self.name}, {self._fold.summary()}{differs}"
 
     def fold_number(self, number: int) -> Fold:
-        """Return any fold of the protocol, whichever this corpus is set to."""
+        """Return a fold of the protocol, by its number."""
         files = [self.relative(utterance.path) for utterance in self.table]
         digests = [look.digest for look in self.recordings]
         return Fold(self.protocol, number, self.table, files, digests, type(self).name, self.labels)
 
     @property
     def _fold(self) -> Fold:
-        """The fold of now: the number, and the protocol, may be set at any time."""
+        """The current fold: number and protocol may be changed at any time."""
         if (self._made_fold.number, self._made_fold.protocol) != (self.fold, self.protocol):
             self.__dict__.pop("_made_fold")
         return self._made_fold

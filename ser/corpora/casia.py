@@ -1,11 +1,10 @@
 """CASIA, the Chinese emotional corpus of the Institute of Automation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ser.corpora.base import BadFile, SpeechCorpus
-from ser.corpora.names import named_files
+from ser.corpora.names import NamedCorpus
 from ser.protocols.splits import Gender, Utterance
 
 EMOTIONS = {
@@ -23,11 +22,9 @@ GENDERS: dict[str, Gender] = {
     "ZhaoZuoxiang": "male",
 }
 SPEAKERS = {speaker.lower(): speaker for speaker in GENDERS}
-PATTERN = rf"({'|'.join(SPEAKERS)})/({'|'.join(EMOTIONS)})/(\d\d\d)"
-FORM = rf"(?:{'|'.join(SPEAKERS)})/.*|[^/]+/(?:{'|'.join(EMOTIONS)})/[^/]*"
 
 
-class CASIA(SpeechCorpus):
+class CASIA(NamedCorpus):
     """CASIA, the public subset: four speakers read 50 Mandarin texts in six emotions; 1200 utterances.
 
     The full corpus (9600 utterances) is named alike, and is read as well.
@@ -41,15 +38,13 @@ class CASIA(SpeechCorpus):
     )
     homepage = "http://www.chineseldc.org"
     layout = "files like liuchanhg/angry/201.wav"
+    pattern = rf"({'|'.join(SPEAKERS)})/({'|'.join(EMOTIONS)})/(\d\d\d)"
+    form = rf"(?:{'|'.join(SPEAKERS)})/.*|[^/]+/(?:{'|'.join(EMOTIONS)})/[^/]*"
+    example = "liuchanhg/angry/201.wav"
     published: ClassVar[Mapping[str, int]] = dict.fromkeys(EMOTIONS.values(), 200)
     speakers: ClassVar[Mapping[str, Gender]] = GENDERS
 
-    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
-        """Parse names; copies differ in the case of their folders."""
-        for item in named_files(root, PATTERN, FORM, "liuchanhg/angry/201.wav"):
-            if isinstance(item, BadFile):
-                yield item
-                continue
-            path, match = item
-            speaker, emotion = SPEAKERS[match[1].lower()], EMOTIONS[match[2].lower()]
-            yield Utterance(path, emotion, speaker, GENDERS[speaker], sentence=match[3])
+    def parse(self, path: Path, groups: Sequence[str]) -> Utterance:
+        """Parse a path; copies differ in the case of their folders."""
+        speaker, emotion = SPEAKERS[groups[0].lower()], EMOTIONS[groups[1].lower()]
+        return Utterance(path, emotion, speaker, GENDERS[speaker], sentence=groups[2])

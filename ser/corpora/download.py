@@ -1,6 +1,5 @@
-"""Corpora that may be fetched: downloaded, held against their checksum, and unpacked."""
+"""Download of corpora: fetched, compared with their checksum, and unpacked."""
 
-import shutil
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -9,9 +8,10 @@ from pathlib import Path
 import pooch
 
 from ser.errors import UserError
-from ser.storage import lock_of
+from ser.storage import fill_once
 
 TIMEOUT_S = 60  # without a single byte
+ARCHIVE = "archive.zip"  # its name while it is unpacked
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Archive:
 
     Attributes:
         url: Where it is.
-        checksum: As pooch writes it, algorithm and digest ("md5:0123..."); None where its authors publish none.
+        checksum: Algorithm and digest ("md5:0123..."); None where the authors publish none.
     """
 
     url: str
@@ -30,44 +30,30 @@ class Archive:
 def fetch(archive: Archive | None, folder: Path, asked: str) -> None:
     """Download and unpack an archive, unless the folder holds something already.
 
-    The folder appears whole or not at all; of two processes one downloads and the other waits.
-
     Args:
-        archive: What to fetch.
+        archive: The archive.
         folder: Where its content belongs.
-        asked: What is asked for of whom, for a corpus that has no archive.
+        asked: Where to get a corpus without an archive, for the message.
 
     Raises:
-        UserError: There is no archive; or it cannot be fetched, is damaged, or the folder cannot be written.
+        UserError: There is no archive; or it cannot be downloaded, is damaged, or the folder cannot be written.
     """
     if archive is None:
-        raise UserError(f"ser cannot fetch this corpus. Ask for {asked}, and give its folder with --data.root DIR.")
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+        raise UserError(f"ser cannot download this corpus. Get it {asked}, and give its folder with --data.root DIR.")
     pooch.get_logger().setLevel("WARNING")
+
+    def download(unfinished: Path) -> None:
+        print(f"Downloading {archive.url} to {folder}", flush=True)
+        unzip = pooch.Unzip(extract_dir=".")  # Python's zipfile lets no path leave the folder
+        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_S)
+        pooch.retrieve(archive.url, archive.checksum, ARCHIVE, unfinished, processor=unzip, downloader=downloader)
+        (unfinished / ARCHIVE).unlink()
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock_of(folder):
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                return
-            print(f"Downloading {archive.url} to {folder}", flush=True)
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-            try:
-                pooch.retrieve(
-                    archive.url,
-                    archive.checksum,
-                    fname="corpus.zip",
-                    path=unfinished,
-                    processor=pooch.Unzip(extract_dir="corpus"),  # Python's zipfile lets no path leave the folder
-                    downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_S),
-                )
-                if folder.exists():  # and is empty; renaming onto it works on some systems only
-                    folder.rmdir()
-                (unfinished / "corpus").rename(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-    # Of the network and the disk; a checksum that differs; an archive that cannot be unpacked.
+        fill_once(folder, lambda folder: folder.exists() and (not folder.is_dir() or any(folder.iterdir())), download)
+    # The network or the disk fails; the checksum differs; the archive cannot be unpacked.
     except (OSError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
         raise UserError(
-            f"{archive.url} could not be fetched to {folder} ({type(error).__name__}: {error}). Repeat the command; or "
-            "fetch it yourself, unpack it, and give its folder with --data.root."
+            f"Could not download {archive.url} to {folder} ({type(error).__name__}: {error}). Repeat the command; or "
+            "download and unpack it yourself, and give its folder with --data.root."
         ) from error

@@ -1,12 +1,11 @@
 """EMO-DB, the Berlin database of emotional speech."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ser.corpora.base import BadFile, SpeechCorpus
 from ser.corpora.download import Archive
-from ser.corpora.names import named_files
+from ser.corpora.names import NamedCorpus
 from ser.protocols.splits import Gender, Utterance
 
 # The letter is the initial of the German word: Wut, Langeweile, Ekel, Angst, Freude, neutral, Trauer.
@@ -31,11 +30,9 @@ GENDERS: dict[str, Gender] = {
     "15": "male",
     "16": "female",
 }
-PATTERN = rf"({'|'.join(GENDERS)})([ab]\d\d)([{''.join(EMOTIONS)}])([a-z])"
-FORM = r"\d\d[a-z]\d\d[^/]*"
 
 
-class EmoDB(SpeechCorpus):
+class EmoDB(NamedCorpus):
     """EMO-DB: ten actors speak ten German sentences in seven emotions; 535 utterances."""
 
     name = "EMO-DB"
@@ -47,6 +44,9 @@ class EmoDB(SpeechCorpus):
     homepage = "http://emodb.bilderbar.info"
     archive = Archive("http://emodb.bilderbar.info/download/download.zip")  # its authors publish no checksum
     layout = "files like 03a01Fa.wav, with or without a wav folder around them"
+    pattern = rf"({'|'.join(GENDERS)})([ab]\d\d)([{''.join(EMOTIONS)}])([a-z])"
+    form = r"\d\d[a-z]\d\d[^/]*"
+    example = "03a01Fa.wav"
     published: ClassVar[Mapping[str, int]] = {
         "anger": 127,
         "boredom": 81,
@@ -58,12 +58,7 @@ class EmoDB(SpeechCorpus):
     }
     speakers: ClassVar[Mapping[str, Gender]] = GENDERS
 
-    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
-        """Parse names: characters 0-1 are the speaker, 2-4 the sentence, 5 the emotion, 6 the version."""
-        for item in named_files(root, PATTERN, FORM, "03a01Fa.wav"):
-            if isinstance(item, BadFile):
-                yield item
-                continue
-            path, match = item
-            speaker, sentence, letter, _ = match.groups()
-            yield Utterance(path, EMOTIONS[letter.upper()], speaker, GENDERS[speaker], sentence=sentence.lower())
+    def parse(self, path: Path, groups: Sequence[str]) -> Utterance:
+        """Parse a name: characters 0-1 are the speaker, 2-4 the sentence, 5 the emotion, 6 the version."""
+        speaker, sentence, letter, _ = groups
+        return Utterance(path, EMOTIONS[letter.upper()], speaker, GENDERS[speaker], sentence=sentence.lower())

@@ -26,12 +26,12 @@ EMOTIONS = {
 NO_AGREEMENT = "xxx"
 FOUR = ["anger", "happiness", "neutral", "sadness"]
 GENDER: dict[str, Gender] = {"F": "female", "M": "male"}
-# The letter after the session number says whose motion was captured; who speaks is the letter before the turn's number.
+# The letter after the session number is the actor with motion capture; the speaker is the one before the turn number.
 NAME = re.compile(r"(Ses0[1-5])T?[FM]_(?:impro\d\d[ab]?|(script\d\d_\d)[ab]?)_([FM])\d{3}")
 LABEL = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(?P<turn>\S+)\t(?P<emotion>\S+)\t\[.*\]\s*")
 
 Subset = Literal["improvised", "scripted", "all"]
-# Turns per emotion on which raters agreed; where nobody published a number, there is none.
+# Turns per emotion on which raters agreed; a missing number was not published.
 PUBLISHED: dict[Subset, dict[str, int]] = {
     "improvised": {"anger": 289, "happiness": 284, "neutral": 1099, "sadness": 608, "excited": 663},
     "scripted": {"anger": 814, "happiness": 311, "neutral": 609, "sadness": 476, "excited": 378},
@@ -51,11 +51,11 @@ PUBLISHED: dict[Subset, dict[str, int]] = {
 
 
 class IEMOCAP(SpeechCorpus):
-    """IEMOCAP: five sessions of two English actors each; turns on whose emotion most raters agreed.
+    """IEMOCAP: five sessions of two English actors each; turns with an emotion that most raters agreed on.
 
     Args:
         root: Folder that holds Session1 to Session5.
-        subset: Which dialogues: improvised, scripted, or both. In scripted ones the sessions share their text.
+        subset: Which dialogues: improvised, scripted, or both. Scripted dialogues have the same text in all sessions.
         emotions: Emotions to use; null takes all ten. Excited is an emotion of its own, not happiness.
         kwargs: Every option of `SpeechCorpus`.
     """
@@ -88,9 +88,9 @@ class IEMOCAP(SpeechCorpus):
         self.published = PUBLISHED[subset]  # type: ignore[misc]  # the facts of the class are those of the default
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
-        """Read the evaluation files and look up the recording of every turn that they label.
+        """Read the evaluation files and find the recording of every labelled turn.
 
-        The sentence is the dialogue for scripted ones, whose text all sessions share, and unknown for improvised ones.
+        The sentence is the dialogue for scripted ones, which have the same text in all sessions, else unknown.
         """
         for session in _sessions(root):
             labels = _labels(session / "dialog" / "EmoEvaluation")
@@ -119,14 +119,14 @@ class IEMOCAP(SpeechCorpus):
         if emotion == NO_AGREEMENT:
             return None
         if path is None:
-            return BadFile(session / "sentences" / "wav" / f"{turn}.wav", "has a label, but there is no such recording")
+            return BadFile(session / "sentences" / "wav" / f"{turn}.wav", "has a label, but the recording is missing")
         if emotion not in EMOTIONS:
-            return BadFile(path, f"has the label {emotion!r}, which is none of {', '.join(EMOTIONS)}, {NO_AGREEMENT}")
+            return BadFile(path, f"has the unknown label {emotion!r}, not one of {', '.join(EMOTIONS)}, {NO_AGREEMENT}")
         return Utterance(path, EMOTIONS[emotion], pair + letter, GENDER[letter], session=pair, sentence=script)
 
 
 def _sessions(root: Path) -> list[Path]:
-    """Find the session folders, at most two folders down: the release holds far too many files to search it all."""
+    """Find the session folders, at most two levels down: the release has too many files to search all."""
     for depth in ("", "*/", "*/*/"):
         found = sorted(path for path in root.glob(f"{depth}Session[1-5]") if path.is_dir())
         if found:
@@ -137,7 +137,7 @@ def _sessions(root: Path) -> list[Path]:
 def _labels(folder: Path) -> dict[str, str]:
     """Read the agreed emotion of every turn of a session.
 
-    Only the files of the folder itself count: its subfolders hold the opinions of single raters in a like form.
+    Subfolders hold the labels of single raters, in a similar form, and are not read.
     """
     files = [path for path in sorted(folder.glob("*.txt")) if not path.name.startswith(".")]
     if not files:
@@ -145,7 +145,7 @@ def _labels(folder: Path) -> dict[str, str]:
             f"{folder} holds no label files. IEMOCAP needs dialog/EmoEvaluation/DIALOGUE.txt in every session folder; "
             "unpack that part of the release as well, or move the session away."
         )
-    # Raters' remarks are not always UTF-8; the lines that count are plain ASCII.
+    # Raters' comments are not always UTF-8; the label lines are ASCII.
     lines = [line for path in files for line in path.read_text(encoding="utf-8", errors="replace").split("\n")]
     matches = [match for line in lines if (match := LABEL.fullmatch(line))]
     return {match["turn"]: match["emotion"] for match in matches}

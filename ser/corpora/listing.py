@@ -1,4 +1,4 @@
-"""From what a corpus's parser finds to the utterances that are used: emotions chosen, damaged files dealt with."""
+"""From the files that a parser finds to the utterances that are used: choice of emotions, damaged files."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +13,9 @@ from ser.protocols.splits import Utterance
 from ser.settings.names import meant
 
 MOST_NAMED = 50  # damaged files that a message names
-MOST_SHOWN = 5  # and those of a folder where none can be used
+MOST_SHOWN = 5  # the same where no file of a folder can be used
 
-Counts = dict[str, list[int | None]]  # emotion -> utterances found, and published (null if nobody says)
+Counts = dict[str, list[int | None]]  # emotion -> utterances found, and published (null if unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class BadFile:
     Attributes:
         path: The file.
         reason: Why, for a message.
-        foreign: It is none of the corpus's: no reason to stop.
+        foreign: It does not belong to the corpus: no reason to stop.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class BadFile:
 
 
 class Checked(NamedTuple):
-    """The utterances whose recordings are sound, what a look into each of these told, and the others."""
+    """The utterances with usable recordings, the properties of these, and the other files."""
 
     table: list[Utterance]
     looks: list[Recording]
@@ -50,7 +50,7 @@ class EmotionChoice:
         published: Emotion -> number of utterances, in the corpus's order, under its own names.
         emotions: Those to use, in this order, under their merged names; None takes all.
         merge: Own name -> merged name.
-        labelled: Whether the corpus says what its recordings express; if not, the emotions are a checkpoint's.
+        labelled: Whether the corpus has labels; if not, the emotions are those of a checkpoint.
     """
 
     corpus: str
@@ -63,7 +63,7 @@ class EmotionChoice:
         """Give each utterance its merged name.
 
         Raises:
-            UserError: An emotion to merge is none of the corpus's.
+            UserError: The corpus has no such emotion to merge.
         """
         utterances = list(utterances)
         own = {utterance.emotion for utterance in utterances}
@@ -80,11 +80,11 @@ class EmotionChoice:
         """Return the classes, out of the (merged) emotions that are present.
 
         Raises:
-            UserError: One that is asked for is not there, is asked for twice, or is alone.
+            UserError: A chosen emotion does not exist or is named twice, or only one is chosen.
         """
         if not self.labelled:
             if self.emotions is None:
-                raise UserError(f"{self.corpus} has no emotions of its own; give the --ckpt_path of a model that has.")
+                raise UserError(f"{self.corpus} has no labels; give the --ckpt_path of a trained model.")
             return self.emotions
         merged = [self.merge.get(emotion, emotion) for emotion in self.published]
         order = [emotion for emotion in dict.fromkeys([*merged, *sorted(present)]) if emotion in present]
@@ -98,18 +98,18 @@ class EmotionChoice:
             )
         twice = [emotion for emotion, times in Counter(self.emotions).items() if times > 1]
         if twice or len(self.emotions) < 2:
-            raise UserError(f"emotions is {self.emotions}; it must name at least two different emotions, each once.")
+            raise UserError(f"emotions is {self.emotions}; it must name at least two emotions, each once.")
         return self.emotions
 
     def counts(self, utterances: Sequence[Utterance], labels: Sequence[str]) -> Counts:
-        """Count each class; and each emotion that the copy lacks altogether, if all were asked for."""
+        """Count each class and, if no emotions were chosen, those of which the copy has no recording."""
         found = Counter(utterance.emotion for utterance in utterances)
         published = self._merged_counts()
         expected = labels if self.emotions is not None else dict.fromkeys([*published, *labels])
         return {emotion: [found[emotion], published.get(emotion)] for emotion in expected}
 
     def _merged_counts(self) -> dict[str, int]:
-        """Return the published counts under the merged names; a sum of which a part is unknown is left out."""
+        """Return the published counts under the merged names, without sums that are partly unknown."""
         merged = Counter[str]()
         for emotion, count in self.published.items():
             merged[self.merge.get(emotion, emotion)] += count
@@ -118,7 +118,7 @@ class EmotionChoice:
 
 
 class Listing(NamedTuple):
-    """What the parser found, before any file is opened."""
+    """The parser's findings, before any file is opened."""
 
     root: Path
     table: list[Utterance]
@@ -132,7 +132,7 @@ class Listing(NamedTuple):
         return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
     def counts(self, utterances: Sequence[Utterance]) -> Counts:
-        """Count each class; and each emotion that the copy lacks altogether, if all were asked for."""
+        """Count each class and, if no emotions were chosen, those of which the copy has no recording."""
         return self.choice.counts(utterances, self.labels)
 
     def name(self, bad: Sequence[BadFile], most: int) -> str:
@@ -142,27 +142,24 @@ class Listing(NamedTuple):
 
 
 def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: EmotionChoice, wanted: str) -> Listing:
-    """Divide what a parser yields into utterances of the chosen emotions, and files that it could not use.
+    """Sort a parser's items into utterances of the chosen emotions and unusable files.
 
     Args:
         root: Folder of the corpus.
-        items: What the parser yields.
+        items: From the parser.
         choice: Which emotions are used.
-        wanted: What the folder must be, for a message.
+        wanted: The expected layout, for a message.
 
     Raises:
-        UserError: There is no utterance, or an emotion that is asked for is not there.
+        UserError: There is no utterance, or a chosen emotion does not exist.
     """
     items = list(items)
     found = [item for item in items if isinstance(item, Utterance)]
     bad = [item for item in items if isinstance(item, BadFile)]
     listing = Listing(root, found, bad, [], choice)
     if not found:
-        seen = f"{root} holds no audio files. "
-        if bad:
-            seen = f"None of {len(bad)} recordings in {root} can be used:\n"
-            seen += f"{listing.name(bad, MOST_SHOWN)}\n"
-        raise WrongRoot(f"{seen}{wanted}")
+        unusable = f"None of {len(bad)} recordings in {root} can be used:\n{listing.name(bad, MOST_SHOWN)}\n"
+        raise WrongRoot(f"{unusable if bad else f'{root} holds no audio files. '}{wanted}")
     found = choice.rename(found)
     labels = choice.labels({utterance.emotion for utterance in found})
     used = [utterance for utterance in found if utterance.emotion in labels or not choice.labelled]
@@ -170,24 +167,24 @@ def list_recordings(root: Path, items: Iterable[Utterance | BadFile], choice: Em
 
 
 def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad: bool, strict: bool) -> Checked:
-    """Look into every file, and stop at damaged ones or leave them out; foreign ones are left out.
+    """Inspect every file; damaged ones stop the run or are left out, foreign ones are left out.
 
     Args:
-        listing: What the parser found.
-        memory: Folder that keeps what was seen of sound recordings.
-        front_end: What is to be made of them.
+        listing: The parser's findings.
+        memory: Folder for the properties of usable recordings.
+        front_end: Tells the shortest usable recording.
         skip_bad: Leave damaged files out.
-        strict: Refuse an incomplete copy.
+        strict: Stop if the copy is incomplete.
 
     Raises:
-        UserError: A file cannot be used, naming all of them; the copy is incomplete; the memory cannot be written.
+        UserError: Files cannot be used, naming them; the copy is incomplete; or the memory cannot be written.
     """
     try:
         looks = inspect_files([utterance.path for utterance in listing.table], memory)
     except OSError as error:
         raise UserError(
             f"{memory.parent} cannot be written: {error.strerror}. "
-            "Mend that, or give another folder with --data.cache_dir."
+            "Fix that, or give another folder with --data.cache_dir."
         ) from error
     problems = [look.problem or front_end.problem(look.duration_s) for look in looks]
     seen = list(zip(listing.table, looks, problems, strict=True))
@@ -211,7 +208,7 @@ def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad
 
 
 def differences(counts: Counts) -> str:
-    """Return a table of what was found and what was published, or nothing where they agree."""
+    """Return a table of the found and published counts, or nothing where they agree."""
     if all(published in (None, found) for found, published in counts.values()):
         return ""
     width = max(map(len, counts))
@@ -223,10 +220,10 @@ def differences(counts: Counts) -> str:
 
 
 def _check_complete(corpus: str, counts: Counts) -> None:
-    """Hold a copy to the published counts; more than these is no fault.
+    """Compare a copy with the published counts; more than these are allowed.
 
     Raises:
-        UserError: Fewer recordings of an emotion than were published, or nobody has published how many there are.
+        UserError: Fewer recordings of an emotion than were published, or no published counts.
     """
     if all(published is None for _, published in counts.values()):
         raise UserError(f"strict compares with published counts, and there are none for {corpus}; leave strict out.")

@@ -2,31 +2,54 @@
 
 import filecmp
 import re
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from ser.corpora.base import BadFile
+from ser.corpora.base import BadFile, SpeechCorpus
 from ser.features.audio import UNREADABLE, audio_files
+from ser.protocols.splits import Utterance
 
 
-def named_files(root: Path, pattern: str, form: str, example: str) -> Iterator[tuple[Path, re.Match[str]] | BadFile]:
+class NamedCorpus(SpeechCorpus):
+    """Base class: a corpus whose file names say everything, see :func:`named_files`."""
+
+    pattern: ClassVar[str]
+    form: ClassVar[str]
+    example: ClassVar[str]
+
+    @abstractmethod
+    def parse(self, path: Path, groups: Sequence[str]) -> Utterance | None:
+        """Return the utterance of a recording, or None for one that is not of the corpus."""
+
+    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
+        """Parse the names of all audio files."""
+        for item in named_files(root, self.pattern, self.form, self.example):
+            if isinstance(item, BadFile):
+                yield item
+            elif utterance := self.parse(*item):
+                yield utterance
+
+
+def named_files(root: Path, pattern: str, form: str, example: str) -> Iterator[tuple[Path, Sequence[str]] | BadFile]:
     """Match every audio file below a folder.
 
-    A recording is what the groups of the pattern say it is. Copies of a corpus exist that hold every file twice, in
-    two folders; of files with equal groups and equal bytes the first is taken, and the others do not count. Nor does a
-    film or a file of another format that libsndfile does not read, where one of equal groups is there that it reads.
+    The groups of the pattern identify a recording. Some copies of corpora hold every file twice, in two folders: of
+    files with equal groups and equal bytes the first is taken. A video, or an audio file that libsndfile cannot read,
+    does not count where a readable file has the same groups.
 
     Args:
         root: Folder of the corpus.
-        pattern: Regular expression, upper and lower case alike, for the end of a path: file name without suffix,
-            and folders where they matter, divided by forward slashes.
-        form: The same for all that looks like the corpus, or lies in one of its folders, if not named rightly: a file
-            that does not is foreign.
-        example: A right name, for the message about a wrong one.
+        pattern: Regular expression, case-insensitive, for the end of a path: file name without suffix, and folders
+            where they matter, separated by forward slashes.
+        form: The same for everything that looks like the corpus, or lies in one of its folders; files that do not match
+            it are foreign.
+        example: A valid name, for messages.
 
     Yields:
-        Path and match; or a `BadFile` for a name that does not match, or that says it is a recording that another file,
-        with other content, also says it is.
+        Path and groups; or a `BadFile` for a name that does not match, or for a second recording of the same name with
+        other content.
     """
     whole = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE | re.ASCII)
     ours = re.compile(rf"(?:.*/)?(?:{form})", re.IGNORECASE | re.ASCII)
@@ -40,7 +63,7 @@ def named_files(root: Path, pattern: str, form: str, example: str) -> Iterator[t
             continue
         first = seen.setdefault(match.groups(), path)
         if first is path:
-            yield path, match
+            yield path, match.groups()
         elif _is_unreadable(path) == _is_unreadable(first) and not filecmp.cmp(first, path, shallow=False):
             yield BadFile(path, f"named as the same recording as {first}, but differs from it; keep one copy")
 

@@ -1,4 +1,4 @@
-"""Notes on a corpus's files: what nobody asks, and everybody should know of a score or a prediction."""
+"""Notes on a corpus's files that matter to a score or a prediction."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,34 +7,35 @@ from ser.corpora.listing import BadFile
 from ser.features.audio import Recording
 from ser.features.front_end import FrontEnd
 from ser.protocols.splits import Utterance
+from ser.settings.names import some
 
 NAMED = 3  # files that a note names
 SHORT_S = 0.1  # a syllable takes longer
 
 
 def notes_on_files(bad: Sequence[BadFile], corpus: str, name: Callable[[Path], str]) -> list[str]:
-    """Say which files are not used.
+    """Note the files that are not used.
 
     Args:
-        bad: These.
+        bad: The files.
         corpus: Name of the corpus.
-        name: Names a file.
+        name: Returns the name of a file.
     """
     damaged = [f"{name(file.path)} ({file.reason})" for file in bad if not file.foreign]
     foreign = [name(file.path) for file in bad if file.foreign]
-    return _notes({"Left out, because unusable": damaged, f"Not of {corpus}, and ignored": foreign}, "")
+    return _notes({"Left out as unusable": damaged, f"Ignored, as not part of {corpus}": foreign}, "")
 
 
 def notes_on_recordings(
     table: Sequence[Utterance], looks: Sequence[Recording], front_end: FrontEnd, name: Callable[[Path], str]
 ) -> list[str]:
-    """Say which recordings are not heard to their end, hold less than the features see, or next to nothing.
+    """Note recordings that are truncated, very short, or of a lower sample rate than the features.
 
     Args:
         table: The utterances.
-        looks: What a look into the file of each told.
+        looks: Properties of the file of each.
         front_end: From these files to features.
-        name: Names a file.
+        name: Returns the name of a file.
     """
     before, rate = front_end.preprocess, front_end.features.sample_rate_hz
     by_length = sorted(zip(looks, table, strict=True), key=lambda pair: -pair[0].duration_s)
@@ -48,23 +49,19 @@ def notes_on_recordings(
     short = named("{0.duration_s:.3f} s", lambda look: look.duration_s < SHORT_S)
     return _notes(
         {
-            f"Only the first {before.duration_s:g} s are used of longer ones": cut,
-            f"Sampled at less than the {rate} Hz of the features, and silent above half their own rate": narrow,
-            f"Shorter than {SHORT_S:g} s, too short for an emotion to be heard": short,
+            f"Truncated to {before.duration_s:g} s": cut,
+            f"Sampled below the {rate} Hz of the features, so without higher frequencies": narrow,
+            f"Shorter than {SHORT_S:g} s, too short to express an emotion": short,
         },
         f" of {len(table)}",
     )
 
 
 def _notes(found: dict[str, list[str]], of_all: str) -> list[str]:
-    """Return a sentence for each kind of files that there are, with their number."""
+    """Return a sentence for each kind of file found, with their number."""
     notes = []
     for what, files in found.items():
         if files:
-            shown = ", ".join(files[:NAMED]).encode(errors="backslashreplace").decode()  # a name need not be UTF-8
-            notes.append(
-                f"{what}: {len(files)}{of_all}, {shown}"
-                + (f", and {len(files) - NAMED} more" if len(files) > NAMED else "")
-                + "."
-            )
+            named = some(files, NAMED).encode(errors="backslashreplace").decode()  # a name need not be UTF-8
+            notes.append(f"{what}: {len(files)}{of_all}, {named}.")
     return notes

@@ -1,4 +1,4 @@
-"""Corpora of the user's own: recordings in folders, labelled by the folder or not at all; tables are in `table.py`."""
+"""Corpora of your own in folders, labelled by the folder or unlabelled; tables are in `table.py`."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ser.settings.recipe import digest
 
 
 class OwnCorpus(SpeechCorpus):
-    """Base class: nobody has published how it is called, and whose voices it holds."""
+    """Base class of unpublished corpora, whose names and speakers only their users know."""
 
     licence = "your own"
     citation = "your own"
@@ -23,7 +23,7 @@ class OwnCorpus(SpeechCorpus):
 
     @property
     def identity(self) -> Identity:
-        """Which corpus this is: speakers of one name are the same people here, and where the same name is stated."""
+        """Which corpus this is; under a stated name, equal names of speakers mean the same people elsewhere, too."""
         named = self.stated_name is not None
         origin = self.name if named or self.root is None else f"{self.name}#{digest(str(self.root.resolve()), 8)}"
         return Identity(self.name, origin, type(self).name, named)
@@ -40,12 +40,12 @@ class EmotionFolders(OwnCorpus):
 
     Args:
         root: Folder that holds a folder for every emotion, named after it.
-        speaker_pattern: Regular expression that finds the speaker in a file's path below the emotion's folder: its
-            first group, or all of the match. ``^[^_]+`` finds "anna" in ``anna_03.wav``, ``^[^/]+`` in ``anna/03.wav``.
+        speaker_pattern: Regular expression for the speaker in a file's path below the emotion's folder: its first
+            group, or the whole match. ``^[^_]+`` finds "anna" in ``anna_03.wav``, ``^[^/]+`` in ``anna/03.wav``.
         kwargs: Every option of `SpeechCorpus`.
 
     Raises:
-        UserError: There is no such pattern, or it is not a regular expression.
+        UserError: The pattern is missing, or is not a regular expression.
     """
 
     name = "EmotionFolders"
@@ -57,15 +57,15 @@ class EmotionFolders(OwnCorpus):
         self.speaker_pattern = speaker_pattern
         if speaker_pattern is None:
             raise UserError(
-                "EmotionFolders must know who speaks: a score means nothing if the voices of the test were heard in "
-                "training. Give a regular expression that finds the speaker in a file's name, such as "
-                "--data.speaker_pattern '^[^_]+' for anna_03.wav, or list files and speakers in a CSV (--data Table)."
+                "EmotionFolders needs the speakers, to keep those of the test out of training. Give a regular "
+                "expression that finds the speaker in a file's name, such as --data.speaker_pattern '^[^_]+' for "
+                "anna_03.wav, or list files and speakers in a CSV (--data Table)."
             )
         try:
             self._speaker = re.compile(speaker_pattern)
         except re.error as error:
             raise UserError(
-                f"speaker_pattern {speaker_pattern!r} is not a regular expression ({error}); '^[^_]+' would be one."
+                f"speaker_pattern {speaker_pattern!r} is not a regular expression ({error}); an example is '^[^_]+'."
             ) from error
 
     def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
@@ -73,7 +73,7 @@ class EmotionFolders(OwnCorpus):
         for path in audio_files(root):
             emotion, *rest = path.relative_to(root).parts
             if not rest:
-                yield BadFile(path, "lies in no emotion's folder", foreign=True)
+                yield BadFile(path, "not in the folder of an emotion", foreign=True)
                 continue
             match = self._speaker.search("/".join(rest))
             speaker = match[min(1, self._speaker.groups)] if match is not None else None
@@ -84,7 +84,7 @@ class EmotionFolders(OwnCorpus):
 
 
 class AudioFolder(OwnCorpus):
-    """Recordings without labels, to be recognised: an audio file, or a folder of them."""
+    """Recordings without labels, for prediction: an audio file, or a folder of them."""
 
     name = "AudioFolder"
     labelled = False

@@ -1,12 +1,11 @@
 """RAVDESS, the Ryerson audio-visual database of emotional speech and song."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ser.corpora.base import BadFile, SpeechCorpus
 from ser.corpora.download import Archive
-from ser.corpora.names import named_files
+from ser.corpora.names import NamedCorpus
 from ser.protocols.splits import Gender, Utterance
 
 EMOTIONS = {
@@ -21,12 +20,9 @@ EMOTIONS = {
 }
 GENDERS: dict[str, Gender] = {f"{actor:02}": "male" if actor % 2 else "female" for actor in range(1, 25)}
 AUDIO_ONLY, SPEECH = "03", "01"
-# modality, channel, emotion, intensity, statement, repetition, actor
-PATTERN = rf"(0[123])-(0[12])-({'|'.join(EMOTIONS)})-(0[12])-(0[12])-(0[12])-({'|'.join(GENDERS)})"
-FORM = r"Actor_\d+/[^/]*|\d\d(?:-\d\d)+[^/]*"
 
 
-class RAVDESS(SpeechCorpus):
+class RAVDESS(NamedCorpus):
     """RAVDESS, speech only: 24 actors speak two English sentences in eight emotions; 1440 utterances."""
 
     name = "RAVDESS"
@@ -41,16 +37,15 @@ class RAVDESS(SpeechCorpus):
         checksum="md5:bc696df654c87fed845eb13823edef8a",
     )
     layout = "files like Actor_12/03-01-06-01-02-01-12.wav"
+    pattern = rf"(0[123])-(0[12])-({'|'.join(EMOTIONS)})-(0[12])-(0[12])-(0[12])-({'|'.join(GENDERS)})"
+    form = r"Actor_\d+/[^/]*|\d\d(?:-\d\d)+[^/]*"
+    example = "03-01-06-01-02-01-12.wav"
     published: ClassVar[Mapping[str, int]] = {e: 96 if e == "neutral" else 192 for e in EMOTIONS.values()}
     speakers: ClassVar[Mapping[str, Gender]] = GENDERS
 
-    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
-        """Parse names; song is left out, and so is the sound of the videos, which is the same audio once more."""
-        for item in named_files(root, PATTERN, FORM, "03-01-06-01-02-01-12.wav"):
-            if isinstance(item, BadFile):
-                yield item
-                continue
-            path, match = item
-            modality, channel, emotion, _, statement, _, actor = match.groups()
-            if (modality, channel) == (AUDIO_ONLY, SPEECH):
-                yield Utterance(path, EMOTIONS[emotion], actor, GENDERS[actor], sentence=statement)
+    def parse(self, path: Path, groups: Sequence[str]) -> Utterance | None:
+        """Parse a name; song is left out, and so is the sound of the videos, which repeats the audio files."""
+        modality, channel, emotion, _intensity, statement, _repetition, actor = groups
+        if (modality, channel) != (AUDIO_ONLY, SPEECH):
+            return None
+        return Utterance(path, EMOTIONS[emotion], actor, GENDERS[actor], sentence=statement)

@@ -1,11 +1,10 @@
 """SAVEE, the Surrey audio-visual expressed emotion database."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ser.corpora.base import BadFile, SpeechCorpus
-from ser.corpora.names import named_files
+from ser.corpora.names import NamedCorpus
 from ser.protocols.splits import Gender, Utterance
 
 EMOTIONS = {
@@ -18,11 +17,9 @@ EMOTIONS = {
     "su": "surprise",
 }
 SPEAKERS: dict[str, Gender] = dict.fromkeys(("DC", "JE", "JK", "KL"), "male")
-PATTERN = rf"({'|'.join(SPEAKERS)})[/_]({'|'.join(EMOTIONS)})(\d\d)"
-FORM = rf"(?:{'|'.join(SPEAKERS)})[/_][^/]*|[a-z]{{1,2}}\d\d"
 
 
-class SAVEE(SpeechCorpus):
+class SAVEE(NamedCorpus):
     """SAVEE: four men speak English sentences in seven emotions; 480 utterances."""
 
     name = "SAVEE"
@@ -33,19 +30,17 @@ class SAVEE(SpeechCorpus):
     )
     homepage = "http://kahlan.eps.surrey.ac.uk/savee"
     layout = "files like AudioData/DC/sa01.wav or DC_sa01.wav"
+    pattern = rf"({'|'.join(SPEAKERS)})[/_]({'|'.join(EMOTIONS)})(\d\d)"
+    form = rf"(?:{'|'.join(SPEAKERS)})[/_][^/]*|[a-z]{{1,2}}\d\d"
+    example = "DC/sa01.wav or DC_sa01.wav"
     published: ClassVar[Mapping[str, int]] = {e: 120 if e == "neutral" else 60 for e in EMOTIONS.values()}
     speakers: ClassVar[Mapping[str, Gender]] = SPEAKERS
 
-    def utterances(self, root: Path) -> Iterator[Utterance | BadFile]:
-        """Parse names.
+    def parse(self, path: Path, groups: Sequence[str]) -> Utterance:
+        """Parse a name.
 
         The sentence is emotion and number ("sa01"): every speaker reads the same text under it. Three texts are common
-        to the emotions, but nothing in the names says under which numbers, so they count as different ones.
+        to the emotions, but the names do not say under which numbers, so they count as different sentences.
         """
-        for item in named_files(root, PATTERN, FORM, "DC/sa01.wav or DC_sa01.wav"):
-            if isinstance(item, BadFile):
-                yield item
-                continue
-            path, match = item
-            speaker, prefix, number = match[1].upper(), match[2].lower(), match[3]
-            yield Utterance(path, EMOTIONS[prefix], speaker, SPEAKERS[speaker], sentence=prefix + number)
+        speaker, prefix = groups[0].upper(), groups[1].lower()
+        return Utterance(path, EMOTIONS[prefix], speaker, SPEAKERS[speaker], sentence=prefix + groups[2])

@@ -1,4 +1,4 @@
-"""A corpus of the user's own, described by a table."""
+"""A corpus of your own, described by a table."""
 
 import codecs
 import os
@@ -18,7 +18,7 @@ NEEDED = ("file", "emotion", "speaker")
 OPTIONAL = ("gender", "session", "sentence", "split")
 GENDERS: dict[str, Gender] = {"female": "female", "f": "female", "male": "male", "m": "male"}
 SUFFIXES = (".csv", ".tsv")
-Row = dict[str, str]  # our column -> what the cell holds, without spaces around it
+Row = dict[str, str]  # our column -> content of the cell, stripped
 
 
 class Table(OwnCorpus):
@@ -30,7 +30,7 @@ class Table(OwnCorpus):
 
     Args:
         root: The table, or a folder that holds it and no other table.
-        columns: What your columns are called, where the names differ: ``{"file": "path", "speaker": "actor_id"}``.
+        columns: Names of your columns where they differ: ``{"file": "path", "speaker": "actor_id"}``.
         kwargs: Every option of `SpeechCorpus`.
     """
 
@@ -55,7 +55,7 @@ class Table(OwnCorpus):
         """Return the table's folder.
 
         Raises:
-            UserError: No root was given, or there is no table, or more than one.
+            UserError: No root was given, or there is not exactly one table.
         """
         return _find(super().locate()).parent
 
@@ -63,7 +63,7 @@ class Table(OwnCorpus):
         """Read the table, line by line.
 
         Raises:
-            UserError: The table cannot be read, or a line of it is wrong.
+            UserError: The table cannot be read, or a line is invalid.
         """
         table = self.root if self.root is not None and self.root.is_file() else _find(root)
         first_line: dict[Path, int] = {}
@@ -72,14 +72,14 @@ class Table(OwnCorpus):
             where = f"Line {line} of {table}"
             empty = [column for column in NEEDED if not row[column]]
             if empty:
-                raise UserError(f"{where} has nothing under {' and '.join(empty)}; every recording needs it.")
+                raise UserError(f"{where} has no {' and no '.join(empty)}; every recording needs it.")
             path = table.parent / row["file"].replace("\\", "/")
             if path in first_line:
-                raise UserError(f"{where} names {row['file']}, as line {first_line[path]} does; keep one of them.")
+                raise UserError(f"{where} repeats {row['file']} of line {first_line[path]}; keep one of them.")
             first_line[path] = line
             if not os.path.isfile(path):  # unlike Path, whatever the name
-                hint = _elsewhere(row["file"], table.parent) if hint is None else ""  # for the first of them
-                yield BadFile(path, f"named in line {line} of {table.name}, but there is no such file{hint}")
+                hint = _elsewhere(row["file"], table.parent) if hint is None else ""  # for the first file only
+                yield BadFile(path, f"named in line {line} of {table.name}, but the file does not exist{hint}")
                 continue
             yield Utterance(
                 path,
@@ -93,11 +93,11 @@ class Table(OwnCorpus):
 
 
 def _elsewhere(path: str, folder: Path) -> str:
-    """Point to a recording below the folder whose path ends like that, upper and lower case and suffix aside."""
+    """Suggest a recording below the folder whose path has the same end, apart from case and suffix."""
     end = f"/{PurePosixPath(path.replace(chr(92), '/')).with_suffix('')}".casefold()
     there = (recording.relative_to(folder) for recording in audio_files(folder))
     like = (name for name in there if f"/{name.with_suffix('').as_posix()}".casefold().endswith(end))
-    return f", while there is {found.as_posix()}" if (found := next(like, None)) else ""
+    return f"; did you mean {found.as_posix()}?" if (found := next(like, None)) else ""
 
 
 def _find(root: Path) -> Path:
@@ -111,10 +111,10 @@ def _find(root: Path) -> Path:
 
 
 def _rows(table: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
-    """Yield line number and cells of every row that is not blank."""
+    """Yield line number and cells of every non-blank row."""
     text = _text(table)
     shown = re.search(r"[^\r\n]*\S[^\r\n]*", text)
-    separator = re.match(r'"?sep=(.)"?\s*$', shown[0]) if shown else None  # a line of Excel's own
+    separator = re.match(r'"?sep=(.)"?\s*$', shown[0]) if shown else None  # a hint for Excel
     first = re.sub(r'"[^"]*"', "", shown[0]) if shown else ""
     tabs = table.suffix.lower() == ".tsv" and "\t" in first
     delimiter = separator[1] if separator else "\t" if tabs else max(",;\t", key=first.count)
@@ -126,12 +126,8 @@ def _rows(table: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
     for line, cells in rows:
         cells = _without_padding(cells, len(names))
         if len(cells) != len(names):
-            mend = (
-                "no cell may hold a tab"
-                if delimiter == "\t"
-                else f'put a cell that holds a {delimiter!r} into "quotes"'
-            )
-            raise UserError(f"Line {line} of {table} has {len(cells)} cells, its first line {len(names)}; {mend}.")
+            fix = "no cell may hold a tab" if delimiter == "\t" else f'put cells that hold a {delimiter!r} in "quotes"'
+            raise UserError(f"Line {line} of {table} has {len(cells)} cells, the first line {len(names)}; {fix}.")
         yield line, {column: cells[k] for column, k in place.items()}
 
 
@@ -144,22 +140,23 @@ def _text(table: Path) -> str:
         raise UserError(f"{table} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{table} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
+            f"{table} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
         ) from error
     if "\0" in text:
-        raise UserError(f"{table} is no UTF-8 text (it holds zero bytes); save it as UTF-8.")
+        raise UserError(f"{table} is not UTF-8 text (it holds zero bytes); save it as UTF-8.")
     return text
 
 
 def _split(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row begins, and its cells without spaces around them.
+    """Yield the line number of each row and its stripped cells.
 
-    The csv module lets any quote at the beginning of a cell run on to the next quote, rows further down if need be.
-    Here a cell is quoted if the quote that closes it is the last of the cell. Between tabs, where transcripts stand as
-    they are, other quotes are text, and no cell holds a tab.
+    The csv module lets a quote at the start of a cell run on to the next quote, even rows further down. Here a cell is
+    quoted only if the closing quote ends it. In tab-separated tables, where transcripts are often unquoted, other
+    quotes are text, and no cell holds a tab.
 
     Raises:
-        UserError: Between commas or semicolons, a quote opens a cell and does not close it, or only rows further down.
+        UserError: In a comma- or semicolon-separated table, a quote opens a cell and does not close it, or only rows
+            further down.
     """
     quoted = r'(?:[^"\t]|"")*+' if delimiter == "\t" else r'(?:[^"]|"")*+'
     cut = re.escape(delimiter)
@@ -172,8 +169,8 @@ def _split(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[s
         )
         if delimiter != "\t" and (open_quote or swallowed):
             raise UserError(
-                f'Line {line} of {table}: a quote (") opens a cell and does not close at its end. Write a cell with '
-                'quotes inside as "so ""quoted"" it is", or leave the quote out.'
+                f'Line {line} of {table}: a quote (") opens a cell and does not close at its end. Write quotes '
+                'inside a cell as "so ""quoted"" it is", or remove the quote.'
             )
         cells.append((plain if inside is None else inside.replace('""', '"')).strip())
         line += len(re.findall(r"\r\n?|\n", match[0]))
@@ -187,7 +184,7 @@ def _names_recording(pieces: list[str]) -> bool:
 
 
 def _without_padding(cells: list[str], least: int = 0) -> list[str]:
-    """Leave out empty cells at the end, which spreadsheets add, down to a number of cells."""
+    """Drop empty cells at the end, which spreadsheets add, but keep a minimum number."""
     while len(cells) > least and not cells[-1]:
         cells = cells[:-1]
     return cells
@@ -202,8 +199,8 @@ def _places(table: Path, names: list[str], columns: Mapping[str, str]) -> dict[s
     ]
     if lacking:
         raise UserError(
-            f"{table} has the columns {', '.join(names) or '(none)'}, and not {', '.join(lacking)}. The first line "
-            f"must name {', '.join(NEEDED)}; if yours are called otherwise, say so: --data.columns.file path. "
+            f"{table} lacks the columns {', '.join(lacking)}; it has {', '.join(names) or '(none)'}. The first line "
+            f"must name {', '.join(NEEDED)}; map other names, as in --data.columns.file path. "
             f"Speakers are needed to keep those of the test out of training.{meant(lacking[0], names)}"
         )
     twice = [name for name in wanted.values() if folded.count(name.casefold()) > 1]

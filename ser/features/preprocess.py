@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ser.errors import UserError
 
 Waveform = npt.NDArray[np.float32]
-WaveformNorm = Literal["none", "zscore", "rms", "peak", "signed_max"]
+WaveformNorm = Literal["none", "zscore", "rms", "peak"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Preprocess:
         wiener: Denoise by SciPy's adaptive Wiener filter over three samples. Where it has no answer (it divides zero
             by zero where nothing varies) the waveform stays as it is.
         waveform_norm: "zscore" to mean 0 and variance 1; "rms" divides by the root mean square; "peak" by the largest
-            magnitude; "signed_max" by the largest sample, which is a slip of the program of paper 001: one that is
-            smaller than the magnitude of the smallest leaves samples below -1.
+            magnitude.
         segment_hop_s: Cut an utterance into segments of ``duration_s``, one every so many seconds until its end is
             reached, instead of keeping its beginning only. A network is trained on segments; what it says of an
             utterance is the mean of what it says of them. Null does not.
@@ -158,6 +157,5 @@ def normalise(waveform: Waveform, how: WaveformNorm) -> Waveform:
         "zscore": lambda: waveform.std(dtype=np.float64),
         "rms": lambda: np.sqrt(np.mean(np.square(waveform, dtype=np.float64))),
         "peak": lambda: np.abs(waveform).max(),
-        "signed_max": lambda: waveform.max(),
     }[how]()
     return waveform / np.float32(scale) if scale else waveform

@@ -83,7 +83,7 @@ class LogMel(Features):
         center: Whether frames are centred on their time, with zeros around the waveform, as librosa does by default;
             "reflect" mirrors it at both ends instead, the default of librosa before 0.10.
         scale: Of the power: "ln" is the natural logarithm, "db" 10 log10, "db_of_max" 10 log10 relative to the
-            utterance's maximum. "doubled_db" is 20 log10, right for amplitudes only: a slip of paper 001.
+            utterance's maximum.
         top_db: Lift what is more dB below the utterance's maximum to there (librosa: 80); null does not. Not for "ln".
 
     Shape:

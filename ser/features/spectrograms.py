@@ -21,7 +21,7 @@ WINDOWS: dict[str, Callable[[int], Tensor]] = {
 }
 
 Centre = bool | Literal["reflect"]
-Scale = Literal["ln", "db", "db_of_max", "doubled_db"]
+Scale = Literal["ln", "db", "db_of_max"]
 
 
 def taper(window: str, length: int) -> Tensor:
@@ -89,8 +89,6 @@ def log_scale(power: Tensor, scale: Scale, top_db: float | None) -> Tensor:
     """
     if scale == "ln":
         return power.clamp_min(POWER_FLOOR).log()
-    if scale == "doubled_db":
-        power = power.square()
     level = power.clamp_min(POWER_FLOOR).log10() * 10
     if scale == "db_of_max":
         level = level - level.max()

@@ -81,7 +81,7 @@ class FeatureStore:
         except OSError as error:
             raise UserError(
                 f"The feature cache {error.filename} cannot be read: {error.strerror or error}. "
-                "Mend that, or put the cache elsewhere with --data.cache_dir."
+                "Fix that, or put the cache elsewhere with --data.cache_dir."
             ) from error
         with suppress(OSError):  # not there yet, or not ours to write
             os.utime(self.folder / "settings.json")  # when the store was last used
@@ -117,7 +117,7 @@ class FeatureStore:
             what = "The disk is full" if error.errno == errno.ENOSPC else f"{error.strerror or error}"
             raise UserError(
                 f"The feature cache cannot be written in {self.folder}: {what}. "
-                "Mend that, or put the cache elsewhere with --data.cache_dir."
+                "Fix that, or put the cache elsewhere with --data.cache_dir."
             ) from error
 
     def spans(self, keys: Sequence[str]) -> list[Span]:

@@ -1,1 +1,1 @@
-"""Who is trained on, who chooses the checkpoint, who is tested; the audit, and what a network has heard."""
+"""Who is trained on, who selects the checkpoint, who is tested; the audit, and what a network has seen."""

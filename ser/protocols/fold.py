@@ -1,7 +1,8 @@
-"""One fold: a corpus's utterances divided by a protocol, audited, and described for those who read the score."""
+"""One fold: a corpus's utterances split by a protocol, audited, and described for the readers of a score."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,40 +11,31 @@ from ser.protocols.splits import PARTITIONS, Partition, Protocol, Split, Utteran
 from ser.settings.recipe import describe, digest
 
 
+@dataclass(frozen=True)
 class Fold:
     """One fold of a protocol on one list of utterances.
 
-    Args:
-        protocol: Divides them.
+    Attributes:
+        protocol: Splits them.
         number: Of the fold, from 0.
         table: The utterances.
-        files: Name of each one's file below the root.
+        files: Each one's file name below the root.
         digests: Hash of each one's recording.
-        corpus: What kind of corpus they are of.
+        corpus: Class name of their corpus.
         labels: Names of the classes.
     """
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        number: int,
-        table: Sequence[Utterance],
-        files: Sequence[str],
-        digests: Sequence[str],
-        corpus: str,
-        labels: Sequence[str],
-    ) -> None:
-        self.protocol = protocol
-        self.number = number
-        self.table = table
-        self.files = files
-        self.digests = digests
-        self.corpus = corpus
-        self.labels = labels
+    protocol: Protocol
+    number: int
+    table: Sequence[Utterance]
+    files: Sequence[str]
+    digests: Sequence[str]
+    corpus: str
+    labels: Sequence[str]
 
     @cached_property
     def split(self) -> Split:
-        """The division of :attr:`table`; a partition may be empty, see :meth:`check`.
+        """The split of :attr:`table`; a partition may be empty, see :meth:`check`.
 
         Raises:
             UserError: There is no such fold.
@@ -51,16 +43,16 @@ class Fold:
         return self.protocol.split(self.table, self.number, needed=())
 
     def check(self, needed: Sequence[Partition] = PARTITIONS) -> None:
-        """See that the fold can be used.
+        """Check that the fold can be used.
 
         Args:
-            needed: Partitions that must hold something.
+            needed: Partitions that must not be empty.
 
         Raises:
             UserError: A needed partition is empty; or, to train, partitions share what they must not.
         """
         self.protocol.split(self.table, self.number, needed)
-        if "train" in needed:  # what else is scored is compared with what its network was trained on
+        if "train" in needed:  # otherwise the history of the network is compared, see ser.protocols.history
             self.audit.enforce()
 
     @cached_property
@@ -77,7 +69,7 @@ class Fold:
         return digest({"corpus": self.corpus, "labels": self.labels, "files": files, "sides": files_of})
 
     def description(self) -> dict[str, Any]:
-        """Return protocol, promises, audit and partitions as plain data."""
+        """Return protocol, audit and partitions as plain data."""
         return {
             "protocol": describe(self.protocol),
             "fold": self.number,
@@ -89,9 +81,9 @@ class Fold:
         }
 
     def summary(self) -> str:
-        """Say in a line which speakers are in which partition."""
+        """Describe the partitions in a line."""
         parts = []
-        for name, verb in zip(PARTITIONS, ("train on", "choose on", "test"), strict=True):
+        for name, verb in zip(PARTITIONS, ("train on", "validate on", "test"), strict=True):
             members = [self.table[i] for i in self.split[name]]
             speakers = sorted({utterance.speaker for utterance in members})
             who = "speakers" if len(speakers) > 1 else "speaker"

@@ -1,4 +1,4 @@
-"""Splits that somebody else has decided: lists of speakers, or a column of the corpus."""
+"""Given splits: lists of speakers, or a column of the corpus."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from ser.settings.names import Name, as_names, meant
 
 
 class FixedSpeakers(Protocol):
-    """One split: the speakers that you name.
+    """One split: the speakers that you list.
 
     Args:
-        val: Speakers to choose the checkpoint on.
+        val: Speakers to select the checkpoint on.
         test: Speakers to test.
         train: Speakers to train on; null takes all the others. A speaker on no list is not used.
 
     Raises:
-        UserError: Neither names a speaker; to train, both must.
+        UserError: Both val and test are empty; to train, neither may be.
     """
 
     advice = "Name speakers, as in --data.protocol.val '[anna]' --data.protocol.test '[ben, carla]'."
@@ -25,7 +25,7 @@ class FixedSpeakers(Protocol):
         self, val: list[Name] | None = None, test: list[Name] | None = None, train: list[Name] | None = None
     ) -> None:
         if not val and not test:
-            raise UserError(f"FixedSpeakers must be told who is validated on and who is tested. {self.advice}")
+            raise UserError(f"FixedSpeakers needs validation and test speakers. {self.advice}")
         self.val = as_names(val)
         self.test = as_names(test)
         self.train = as_names(train)
@@ -33,7 +33,7 @@ class FixedSpeakers(Protocol):
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the speakers that are tested: one fold."""
         speakers = self._partitions(utterances)
-        return [" ".join(speakers["test"]) or f"nobody; it validates on {' '.join(speakers['val'])}"]
+        return [" ".join(speakers["test"]) or f"no speaker, validating {' '.join(speakers['val'])}"]
 
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split."""
@@ -64,11 +64,11 @@ class ColumnSplit(Protocol):
     """One split: the corpus's own, from the column ``split`` of its table; utterances without an entry are not used.
 
     Args:
-        speaker_disjoint: Stop if a speaker is in two partitions. Give false for a corpus whose split is meant to share
-            them; every output says so then.
+        speaker_disjoint: Stop if a speaker is in two partitions. Give false for a corpus whose own split shares
+            speakers; every output says so.
     """
 
-    advice = "Mark some in the column split: training chooses the checkpoint on val, and looks at test once."
+    advice = "Mark some in the column split: the checkpoint is selected on val, and test is used once."
 
     def __init__(self, speaker_disjoint: bool = True) -> None:
         self.speaker_disjoint = speaker_disjoint
@@ -78,8 +78,8 @@ class ColumnSplit(Protocol):
         present = {utterance.split for utterance in utterances}
         if not present & set(PARTITIONS):
             raise UserError(
-                "ColumnSplit takes the split from the corpus, and this one has none: no utterance says train, val or "
-                "test. Give your table a column split (--data Table), or use another protocol."
+                "ColumnSplit needs a corpus with its own split: no utterance is marked train, val or test. Add a "
+                "column split to your table (--data Table), or use another protocol."
             )
         return ["the corpus's own test"]
 

@@ -1,4 +1,4 @@
-"""Cross-validation in k folds, for corpora with too many speakers, or too few, to leave out one at a time."""
+"""Cross-validation in k folds, for corpora with too many or too few speakers to leave out one at a time."""
 
 import random
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ _Item = TypeVar("_Item")
 
 
 class _KFold(Protocol):
-    """k folds, of which one is tested, the next one, cyclically, chooses the checkpoint, and the others are trained on.
+    """k parts: one is tested, the next one (cyclically) selects the checkpoint, the others are trained on.
 
     Args:
         k: Number of folds.
@@ -20,29 +20,26 @@ class _KFold(Protocol):
 
     def __init__(self, k: int = 5) -> None:
         if k < 3:
-            raise UserError(f"k is {k}; it must be at least 3: a fold to test, one to validate, and some to train on.")
+            raise UserError(f"k is {k}; it must be at least 3: a part each to test, to validate and to train on.")
         self.k = k
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the parts by number, from 1."""
         return [f"part {number} of {self.k}" for number in range(1, self.k + 1)]
 
-    def _sides(self, parts: Iterable[int], fold: int) -> Split:
+    def _split(self, parts: Iterable[int], fold: int) -> Split:
         """Divide positions by the number of the part that each belongs to."""
         return divide_by([str(part) for part in parts], val={str((fold + 1) % self.k)}, test={str(fold)})
 
 
 class SpeakerKFold(_KFold):
-    """k groups of speakers, each with the same share of women and of men as far as that is possible.
+    """k groups of speakers, as equal as possible in numbers of women, men and utterances.
 
-    With its five folds it is the speaker-independent protocol for the 24 actors of RAVDESS. Nothing in it is random.
+    With five folds it is the speaker-independent protocol for the 24 actors of RAVDESS. It is not random.
 
     Args:
         k: Number of groups.
     """
-
-    def __init__(self, k: int = 5) -> None:
-        super().__init__(k)
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
         """Return the speakers of each group."""
@@ -52,36 +49,36 @@ class SpeakerKFold(_KFold):
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split that tests the fold's group of speakers."""
         part_of = self._groups(utterances)
-        return self._sides((part_of[utterance.speaker] for utterance in utterances), fold)
+        return self._split((part_of[utterance.speaker] for utterance in utterances), fold)
 
     def _groups(self, utterances: Sequence[Utterance]) -> dict[str, int]:
-        """Deal the speakers, those who say most first, to the group with fewest of their gender, then least speech."""
-        said = Counter(utterance.speaker for utterance in utterances)
-        gender_of = dict.fromkeys(said, "")
-        for utterance in utterances:  # a table may say it of some of a speaker's recordings only
+        """Assign speakers, most utterances first, to the group with fewest of their gender, then fewest utterances."""
+        spoken = Counter(utterance.speaker for utterance in utterances)
+        gender_of = dict.fromkeys(spoken, "")
+        for utterance in utterances:  # a table may state it for some recordings only
             gender_of[utterance.speaker] = max(gender_of[utterance.speaker], utterance.gender or "")
-        if len(said) < self.k:
+        if len(spoken) < self.k:
             raise UserError(
-                f"SpeakerKFold cannot make {self.k} groups of {len(said)} speakers; give a smaller --data.protocol.k "
-                "or use LeaveOneSpeakerOut."
+                f"SpeakerKFold cannot form {self.k} groups from {len(spoken)} speakers; give a smaller "
+                "--data.protocol.k or use LeaveOneSpeakerOut."
             )
         group_of: dict[str, int] = {}
         same, total = Counter[tuple[str, int]](), Counter[int]()
-        for speaker in sorted(said, key=lambda speaker: (gender_of[speaker], -said[speaker], speaker)):
+        for speaker in sorted(spoken, key=lambda speaker: (gender_of[speaker], -spoken[speaker], speaker)):
             gender = gender_of[speaker]
             group = min(range(self.k), key=lambda number: (same[gender, number], total[number], number))
             group_of[speaker] = group
             same[gender, group] += 1
-            total[group] += said[speaker]
+            total[group] += spoken[speaker]
         return group_of
 
 
 class StratifiedKFold(_KFold):
-    """k parts with the same share of every emotion, dealt at random; every speaker is in every partition.
+    """k random parts with the same share of every emotion; speakers are shared between partitions.
 
     Args:
         k: Number of parts.
-        seed: Another seed, another deal.
+        seed: Of the random order.
     """
 
     speaker_disjoint = False
@@ -96,13 +93,13 @@ class StratifiedKFold(_KFold):
         for emotion, members in shuffled_by_emotion(utterances, self.seed).items():
             if len(members) < self.k:
                 raise UserError(
-                    f"StratifiedKFold cannot deal {len(members)} utterances of {emotion} to {self.k} parts; give a "
+                    f"StratifiedKFold cannot divide {len(members)} utterances of {emotion} into {self.k} parts; give a "
                     "smaller --data.protocol.k, or leave the emotion out with --data.emotions."
                 )
-            # Each emotion goes on where the last one stopped, so that the parts are of one size, too.
+            # Each emotion continues where the last one stopped, so that the parts have equal sizes.
             start = len(part_of)
             part_of |= {i: (start + number) % self.k for number, i in enumerate(members)}
-        return self._sides((part_of[i] for i in range(len(utterances))), fold)
+        return self._split((part_of[i] for i in range(len(utterances))), fold)
 
 
 def by_emotion(utterances: Sequence[Utterance]) -> Mapping[str, list[int]]:
@@ -114,14 +111,14 @@ def by_emotion(utterances: Sequence[Utterance]) -> Mapping[str, list[int]]:
 
 
 def shuffled_by_emotion(utterances: Sequence[Utterance], seed: int) -> Mapping[str, list[int]]:
-    """Return the positions of each emotion's utterances, emotions in alphabetical order and files at random."""
+    """Return the positions of each emotion's utterances, emotions in alphabetical order, files shuffled."""
     return {emotion: shuffled(members, f"{seed} {emotion}") for emotion, members in by_emotion(utterances).items()}
 
 
 def shuffled(items: Sequence[_Item], seed: int | str) -> list[_Item]:
-    """Return the items at random; what a seed gives is the same on every machine and in every version of Python.
+    """Shuffle items; the order depends on the seed alone, on every machine and in every version of Python.
 
-    Only the numbers of ``random()`` are promised to be that, so the items are sorted by them.
+    Only the numbers of ``random()`` are guaranteed to be reproducible, so the items are sorted by them.
     """
     numbers = random.Random(str(seed))
     return sorted(items, key=lambda _: numbers.random())

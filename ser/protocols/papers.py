@@ -23,11 +23,11 @@ class _PaperSplit(Protocol):
 
     @abstractmethod
     def order(self, utterances: Sequence[Utterance]) -> list[list[int]]:
-        """Return the positions in groups, each of which is divided by itself, in the order of the paper."""
+        """Return the positions in groups that are split separately, in the order of the paper."""
 
     @abstractmethod
     def sizes(self, files: int) -> tuple[int, int]:
-        """Return how many of a group's files are trained on, and how many are validated on; the rest is tested."""
+        """Return the number of training and validation files in a group; the rest is tested."""
 
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
         """Return the split."""
@@ -51,7 +51,7 @@ class Stratified641620(_PaperSplit):
     of EMO-DB. Used by the 2-D CNN-LSTM of the EMO-DB report (001).
 
     Args:
-        seed: Another seed, another choice of files.
+        seed: Of the random order.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -69,7 +69,7 @@ class Stratified641620(_PaperSplit):
 
 
 class Tail20(_PaperSplit):
-    """The first 80 % of the files, in alphabetical order, are trained on; the last 20 % are validation and test in one.
+    """The first 80 % of the files, in alphabetical order, are trained on; the last 20 % are both validation and test.
 
     That is Keras's ``validation_split=0.2`` on unshuffled files: 428 and 107 files of EMO-DB, where the tail is the
     last two speakers. Used by the time-distributed networks of the EMO-DB report (001), which had no test set.
@@ -88,7 +88,7 @@ class Tail20(_PaperSplit):
 
 
 class ClassOrder641620(_PaperSplit):
-    """Of every emotion, the last 20 % of the files in alphabetical order are tested, the 16 % before them validated on.
+    """Of every emotion's files in alphabetical order, the last 20 % are tested, the 16 % before them validated on.
 
     Of n files of an emotion, t = round(0.8 n) are kept and n - t tested; of those kept, the last round(0.2 t) are
     validated on: 344, 85 and 106 files of EMO-DB. Used by the 1-D networks of the EMO-DB report (001).
@@ -108,18 +108,18 @@ class ClassOrder641620(_PaperSplit):
 class Random8020(_PaperSplit):
     """80 % train and 20 % test, at random and not stratified; validation is a share of the training files.
 
-    1152 and 288 files of RAVDESS, 428 and 107 of EMO-DB, before validation is taken. Used by the papers 003 and 004,
-    of which neither says what the checkpoint was chosen on.
+    1152 and 288 files of RAVDESS, 428 and 107 of EMO-DB, before validation is taken. Used by the papers 003 and 004;
+    neither says how the checkpoint was selected.
 
     Args:
-        seed: Another seed, another choice of files.
-        validation: Share of the training files to choose the checkpoint on. With 0 it is chosen on the test, as the
-            papers may have done: the score is too good then, and every output says so.
+        seed: Of the random order.
+        validation: Share of the training files to select the checkpoint on. With 0 it is selected on the test set, as
+            the papers may have done: the score is then optimistic, and every output says so.
     """
 
     def __init__(self, seed: int = 0, validation: float = 0.1) -> None:
         if not 0 <= validation < 1:
-            raise UserError(f"validation is {validation}; it must be a share of the training files, 0 to below 1.")
+            raise UserError(f"validation is {validation}; it must be a share of the training files, from 0 to below 1.")
         self.seed = seed
         self.validation = validation
         self.test_is_validation = validation == 0

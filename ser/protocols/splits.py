@@ -1,4 +1,4 @@
-"""Protocols: who is trained on, who chooses the checkpoint, who is tested."""
+"""Protocols: who is trained on, who selects the checkpoint, who is tested."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ PARTITIONS: tuple[Partition, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording of one emotion by one speaker; what it is called by is kept as text."""
+    """One recording of one emotion by one speaker; names are text."""
 
     path: Path
     emotion: str
@@ -48,16 +48,16 @@ class Split:
 class Protocol(ABC):
     """Base class: divides utterances into folds.
 
-    Every constructor argument is kept as an attribute of the same name. The attributes below are promises, to which
-    the leakage audit holds every split.
+    Every constructor argument is kept as an attribute of the same name. The attributes below are promises that the
+    leakage audit checks for every split.
 
     Attributes:
         speaker_disjoint: No speaker is in two partitions.
         session_disjoint: No session is in two partitions.
         sentence_disjoint: No sentence of the test is in train or val.
-        test_is_validation: The paper had no test set of its own: it scored what it chose the checkpoint on. Only then
-            may test and val share utterances (they are the same), and every output says so.
-        advice: What to do where a partition of a fold is empty.
+        test_is_validation: The paper had no separate test set: the checkpoint was selected on the scored utterances.
+            Only then may test and val share utterances (they are the same), and every output says so.
+        advice: What to do if a partition of a fold is empty.
     """
 
     speaker_disjoint: bool = True
@@ -68,7 +68,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
-        """Return what each fold tests, in a word (a speaker, a session)."""
+        """Return a name for each fold: what it tests (a speaker, a session)."""
 
     @abstractmethod
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
@@ -80,26 +80,26 @@ class Protocol(ABC):
         Args:
             utterances: Of the corpus.
             fold: Number of the fold.
-            needed: Partitions that must hold something: a test, say, needs no training utterances.
+            needed: Partitions that must not be empty: a test, say, needs no training utterances.
 
         Raises:
             UserError: There is no such fold, or a needed partition is empty.
         """
         names = self.folds(utterances)
         speakers = len(speakers_of(utterances))
-        found = f"out of {len(utterances)} utterances of {speakers} speaker{'s' if speakers != 1 else ''}"
+        found = f"for {len(utterances)} utterances of {speakers} speaker{'s' if speakers != 1 else ''}"
         if not names:
-            raise UserError(f"{type(self).__name__} makes no fold here, {found}. {self.advice}")
+            raise UserError(f"{type(self).__name__} has no folds {found}. {self.advice}")
         if not 0 <= fold < len(names):
             raise UserError(
-                f"Fold {fold} does not exist: {type(self).__name__} makes {len(names)} folds here, "
+                f"Fold {fold} does not exist: {type(self).__name__} has {len(names)} folds here, "
                 f"0 to {len(names) - 1} (testing {', '.join(names)})."
             )
         split = self.divide(utterances, fold)
         empty = [name for name in needed if not split[name]]
         if empty:
             raise UserError(
-                f"Fold {fold} of {type(self).__name__} leaves nothing for {' and '.join(empty)} {found}. {self.advice}"
+                f"Fold {fold} of {type(self).__name__} has an empty {' and '.join(empty)} {found}. {self.advice}"
             )
         return split
 
@@ -107,27 +107,27 @@ class Protocol(ABC):
         """Return a fact of every utterance.
 
         Raises:
-            UserError: It is not known of all of them.
+            UserError: Some utterances lack it.
         """
         known = [value for utterance in utterances if (value := getattr(utterance, fact)) is not None]
         if len(known) < len(utterances):
             first = next(utterance.path for utterance in utterances if getattr(utterance, fact) is None)
             raise UserError(
-                f"{type(self).__name__} must know the {fact} of every utterance, and {len(utterances) - len(known)} of "
-                f"{len(utterances)} have none (the first is {first.name}). Use another protocol, or a corpus that "
-                f"says it; in a table of your own it is the column {fact}."
+                f"{type(self).__name__} needs the {fact} of every utterance; {len(utterances) - len(known)} of "
+                f"{len(utterances)} have none (the first is {first.name}). Use another protocol or corpus; in a table "
+                f"of your own, fill the column {fact}."
             )
         return known
 
 
 class LeaveOneSpeakerOut(Protocol):
-    """Test one speaker, choose the checkpoint on another, train on the rest.
+    """Test one speaker, select the checkpoint on another, train on the rest.
 
     The validation speaker is the test speaker's partner where recordings were made in sessions of two (IEMOCAP), so
     that train shares no session with val and test; otherwise the next speaker in alphabetical order, cyclically.
 
     Args:
-        validation_speaker: Always this one instead; no fold tests this speaker then.
+        validation_speaker: Always this one instead; no fold tests this speaker.
     """
 
     def __init__(self, validation_speaker: OptionalName = None) -> None:
@@ -158,9 +158,9 @@ class LeaveOneSpeakerOut(Protocol):
 
 
 class LeaveOneSessionOut(Protocol):
-    """Test all speakers of one session, choose the checkpoint on the next session, train on the others.
+    """Test all speakers of one session, select the checkpoint on the next session, train on the others.
 
-    This is the 5-fold cross-validation of IEMOCAP. Its 10-fold form, which tests one speaker of a session and chooses
+    This is the 5-fold cross-validation of IEMOCAP. The 10-fold form, which tests one speaker of a session and selects
     the checkpoint on the other, is `LeaveOneSpeakerOut`.
     """
 
@@ -178,13 +178,13 @@ class LeaveOneSessionOut(Protocol):
 
 
 class LeaveOneSentenceOut(Protocol):
-    """Test a sentence that training has not seen, as a corpus that repeats its sentences otherwise never does.
+    """Test an unseen sentence, in a corpus whose speakers all say the same sentences.
 
-    The checkpoint is chosen on the other sentences of one speaker, another one in each fold, who is not trained on.
+    The checkpoint is selected on the other sentences of one held-out speaker, another one in each fold.
 
     Args:
         new_speakers: Test an unseen sentence of an unseen speaker: a fold for every speaker and sentence. Other
-            recordings of that speaker, and of that sentence, are not used then.
+            recordings of that speaker and of that sentence are not used.
     """
 
     sentence_disjoint = True
@@ -194,7 +194,7 @@ class LeaveOneSentenceOut(Protocol):
         self.speaker_disjoint = new_speakers
 
     def folds(self, utterances: Sequence[Utterance]) -> list[str]:
-        """Return the sentences, with their speakers where these are new as well, in alphabetical order."""
+        """Return the sentences, with the speakers if these are unseen as well, in alphabetical order."""
         return [f"{sentence} by {speaker}" if speaker else sentence for sentence, speaker in self._tested(utterances)]
 
     def divide(self, utterances: Sequence[Utterance], fold: int) -> Split:
@@ -218,7 +218,7 @@ class LeaveOneSentenceOut(Protocol):
 
 
 def speakers_of(utterances: Sequence[Utterance]) -> list[str]:
-    """Return who speaks, in alphabetical order."""
+    """Return the speakers, in alphabetical order."""
     return sorted({utterance.speaker for utterance in utterances})
 
 

@@ -119,10 +119,8 @@ def test_a_survey_notes_what_is_cut_and_lists_what_is_foreign(ser, tmp_path):
     assert data["damaged"] == []
     assert data["verdict"].startswith("a fit would run")
     cut, narrow = data["notes"]
-    assert cut.startswith("Only the first 3 s are used of longer ones: 16 of 16, ")
-    assert narrow.startswith(
-        "Sampled at less than the 16000 Hz of the features, and silent above half their own rate: 16"
-    )
+    assert cut.startswith("Truncated to 3 s: 16 of 16, ")
+    assert narrow.startswith("Sampled below the 16000 Hz of the features, so without higher frequencies: 16")
     _, out, _ = ser(*options)
     assert f"Note: {cut}\nNote: {narrow}\n" in out
     assert "foreign: 1\n  holiday.m4a: not named like" in out
@@ -137,7 +135,7 @@ def test_a_fold_that_cannot_be_made_is_said_to_be_one(ser, table):
     lines = (table[3] / "table.csv").read_text().splitlines()
     (table[3] / "table.csv").write_text("\n".join([lines[0], *lines[-8:]]))  # two speakers
     data = described(ser, *table)
-    assert "leaves nothing for train" in data["folds"][0]["problem"]
+    assert "has an empty train" in data["folds"][0]["problem"]
     assert data["verdict"] == "fold 0, 1 cannot be made."
     assert "cannot be made" in ser(*table)[1]
 
@@ -182,7 +180,7 @@ def test_pictures_are_saved(ser, table, tmp_path):
         (["--data", "Synthetic", "--data.root", "nowhere"], "nowhere does not exist"),
         (["--data", "EmoDB"], "needs the folder of its recordings"),
         (["--data", "Synthetic", "--data.protocol", "KFold"], "there is no 'KFold'. Did you mean 'SpeakerKFold'?"),
-        (["--data", "Synthetic", "--data.protocol", "LeaveOneSessionOut"], "must know the session of every utterance"),
+        (["--data", "Synthetic", "--data.protocol", "LeaveOneSessionOut"], "needs the session of every utterance"),
         (["--data", "Synthetic", "--data.protocol", "SpeakerKFold", "--data.protocol.k", "1"], "k is 1; it must be"),
         (["--data", "AudioFolder"], "AudioFolder has no labels"),
         ([], "data must be given"),

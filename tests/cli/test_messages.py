@@ -335,7 +335,7 @@ def test_a_corpus_that_is_only_tested_needs_nobody_to_train_on(ser, refused, bes
     for protocol in (["FixedSpeakers", "--data.protocol.test", "[new01,new02]"], ["ColumnSplit"]):
         assert ser("test", *QUIET, *foreign, "--data.protocol", *protocol) == 0
         assert "test: 48 utterances" in capsys.readouterr().out
-        assert "leaves nothing for val out" in refused("validate", *QUIET, *foreign, "--data.protocol", *protocol)
+        assert "has an empty val for" in refused("validate", *QUIET, *foreign, "--data.protocol", *protocol)
 
 
 def test_a_long_name_of_recordings_is_answered_with_the_option_for_a_shorter(refused, best, cache):

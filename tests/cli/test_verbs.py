@@ -506,7 +506,7 @@ def test_damaged_files_are_all_named_or_left_out(ser, cache, capsys, tmp_path):
 
     assert fit(ser, "--data.root", corpus, "--data.on_bad_file", "skip") == 0
     printed = capsys.readouterr().out
-    for note in ("unusable: 2, spk05_s1_anger_r1.wav (truncated", "Not of Synthetic, and ignored: 1, holiday.wav."):
+    for note in ("unusable: 2, spk05_s1_anger_r1.wav (truncated", "Ignored, as not part of Synthetic: 1, holiday.wav."):
         assert printed.count(note) == 1
     protocol = json.loads(Path("runs/cornn-synthetic/fold0-seed1/protocol.json").read_text())
     assert {item["file"] for item in protocol["left_out"]} == {

@@ -31,7 +31,7 @@ def test_a_corpus_says_what_the_model_must_know(tiny):
     assert corpus.counts() == {"anger": [8, 8], "neutral": [8, 8]}
     assert len(corpus.table) == 16
     assert corpus.summary().startswith(
-        "Tiny, fold 0: train on 8 utterances of speakers carla, dan; choose on 4 utterances of speaker ben; "
+        "Tiny, fold 0: train on 8 utterances of speakers carla, dan; validate on 4 utterances of speaker ben; "
         "test 4 utterances of speaker anna."
     )
 
@@ -54,9 +54,9 @@ def test_emotions_choose_and_order_the_classes(tiny, make_corpus):
     ("emotions", "message"),
     [
         (["anger", "joy"], r"emotions: joy not found in Tiny here, which has anger, neutral\."),
-        (["anger"], r"emotions is \['anger'\]; it must name at least two different emotions, each once"),
+        (["anger"], r"emotions is \['anger'\]; it must name at least two emotions, each once"),
         ([], r"emotions is \[\]; it must name at least two"),
-        (["anger", "neutral", "anger"], r"emotions is .*; it must name at least two different emotions, each once"),
+        (["anger", "neutral", "anger"], r"emotions is .*; it must name at least two emotions, each once"),
     ],
 )
 def test_emotions_that_make_no_sense_are_refused(tiny, emotions, message):
@@ -117,7 +117,7 @@ def test_the_length_of_a_sockets_name_is_that_of_multiprocessing():
 
 def test_recordings_without_labels_are_not_scored(make_corpus, cache_dir):
     corpus = AudioFolder(make_corpus(), emotions=["anger", "neutral"], cache_dir=cache_dir)
-    with pytest.raises(UserError, match="AudioFolder has no labels, so nothing can be trained or scored on it"):
+    with pytest.raises(UserError, match="AudioFolder has no labels, so it cannot be used for training"):
         corpus.prepare_data()
 
 
@@ -189,8 +189,8 @@ def test_damaged_files_are_left_out_on_request_and_the_protocol_says_so(tiny, da
 
 def test_what_is_left_out_is_said(tiny, damaged):
     note, *_ = tiny(damaged, on_bad_file="skip").input_notes
-    assert note.startswith("Left out, because unusable: 8, eve_anger_s1.wav (not named like")
-    assert note.endswith("), and 5 more.")
+    assert note.startswith("Left out as unusable: 8, eve_anger_s1.wav (not named like")
+    assert note.endswith(") and 5 more.")
 
 
 def test_recordings_that_preprocessing_leaves_nothing_of_are_bad_files(tiny, make_corpus):
@@ -217,17 +217,17 @@ def test_notes_tell_what_is_cut_narrow_or_too_short(tiny, make_corpus):
     soundfile.write(root / "anna_anger_s2.wav", noise[:80], 8_000)
     soundfile.write(root / "ben_anger_s1.wav", noise[:8_000], 4_000)
     (long,) = notes(preprocess=Preprocess(duration_s=2.5))[:1]
-    assert long == "Only the first 2.5 s are used of longer ones: 1 of 16, anna_anger_s1.wav (4.0 s)."
+    assert long == "Truncated to 2.5 s: 1 of 16, anna_anger_s1.wav (4.0 s)."
     assert notes(preprocess=Preprocess(duration_s=2.5, segment_hop_s=1.0)) == notes(preprocess=Preprocess(duration_s=4))
     assert notes(preprocess=Preprocess(duration_s=4)) == [
-        "Sampled at less than the 8000 Hz of the features, and silent above half their own rate: 1 of 16, "
+        "Sampled below the 8000 Hz of the features, so without higher frequencies: 1 of 16, "
         "ben_anger_s1.wav (4000 Hz).",
-        "Shorter than 0.1 s, too short for an emotion to be heard: 1 of 16, anna_anger_s2.wav (0.010 s).",
+        "Shorter than 0.1 s, too short to express an emotion: 1 of 16, anna_anger_s2.wav (0.010 s).",
     ]
     (narrow, _) = notes(features=LogMel(16_000), preprocess=Preprocess(duration_s=4))
     assert "the 16000 Hz of the features" in narrow
     assert narrow.endswith(
-        "15 of 16, ben_anger_s1.wav (4000 Hz), dan_neutral_s2.wav (8000 Hz), dan_neutral_s1.wav (8000 Hz), and 12 more."
+        "15 of 16, ben_anger_s1.wav (4000 Hz), dan_neutral_s2.wav (8000 Hz), dan_neutral_s1.wav (8000 Hz) and 12 more."
     )
 
 
@@ -249,7 +249,7 @@ def test_nothing_but_damaged_files_is_an_error_even_then(tiny, make_corpus):
 def test_a_cache_folder_that_cannot_be_written_is_named(tiny, cache_dir, below, message):
     cache_dir.mkdir()
     (cache_dir / below).write_text("a file where a folder must be")
-    with pytest.raises(UserError, match=message + r" Mend that, or .* with --data.cache_dir\."):
+    with pytest.raises(UserError, match=message + r" Fix that, or .* with --data.cache_dir\."):
         tiny().prepare_data()
 
 
@@ -340,7 +340,7 @@ def test_folds_subsets_and_corpora_share_one_cache(tiny, make_corpus, cache_dir)
 
 def test_unlabelled_recordings_need_the_emotions_of_a_checkpoint(make_corpus, cache_dir):
     root = make_corpus()
-    with pytest.raises(UserError, match=r"has no emotions of its own; give the --ckpt_path of a model"):
+    with pytest.raises(UserError, match=r"has no labels; give the --ckpt_path of a trained model"):
         AudioFolder(root, cache_dir=cache_dir).labels  # noqa: B018
     corpus = AudioFolder(root, emotions=["joy", "fear"], features=LogMel(8000, 8, n_fft=256), cache_dir=cache_dir)
     assert corpus.labels == ["joy", "fear"]

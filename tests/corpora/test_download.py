@@ -103,7 +103,7 @@ def test_an_interrupted_download_leaves_nothing_and_may_be_repeated(server, tmp_
     folder = tmp_path / "corpus"
     for archive in (server.archive, Archive(server.url)):
         server.drop_after = 300
-        with pytest.raises(UserError, match=r"could not be fetched to .*Repeat the command; or fetch it yourself"):
+        with pytest.raises(UserError, match=r"Could not download .*Repeat the command; or download and unpack it"):
             fetch(archive, folder, asked="")
         assert not folder.exists()
         assert beside(folder) == set()
@@ -131,20 +131,20 @@ DAMAGED = zipped(CONTENT).replace(b"second", b"SECOND", 1)
         (b"", None, "HTTPError: 404"),
     ],
 )
-def test_what_is_not_the_archive_is_refused_whole(server, tmp_path, data, checksum, why):
+def test_a_wrong_archive_is_rejected(server, tmp_path, data, checksum, why):
     folder = tmp_path / "corpus"
     server.data = data
-    with pytest.raises(UserError, match=rf"(?s)corpus.zip could not be fetched to .*corpus \({why}"):
+    with pytest.raises(UserError, match=rf"(?s)Could not download .*corpus.zip to .*corpus \({why}"):
         fetch(Archive(server.url, checksum), folder, asked="")
     assert not folder.exists()
     assert beside(folder) == set()
 
 
 def test_a_server_that_is_not_there_and_a_folder_that_cannot_be_made(server, tmp_path):
-    with pytest.raises(UserError, match=r"could not be fetched .*unpack it, and give its folder with --data.root"):
+    with pytest.raises(UserError, match=r"Could not download .*unpack it yourself, and give its folder"):
         fetch(Archive("http://127.0.0.1:9/x.zip"), tmp_path / "corpus", asked="")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match=r"could not be fetched .*File exists"):
+    with pytest.raises(UserError, match=r"Could not download .*File exists"):
         fetch(server.archive, tmp_path / "file" / "corpus", asked="")
 
 
@@ -185,7 +185,7 @@ def test_a_corpus_is_fetched_to_its_root_or_to_the_cache_folder(server, tmp_path
 
 @pytest.mark.parametrize("corpus", [SAVEE, CASIA, IEMOCAP])
 def test_others_say_where_to_ask(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"ser cannot fetch this corpus\. Ask for") as refused:
+    with pytest.raises(UserError, match=r"ser cannot download this corpus\. Get it from its owners") as refused:
         corpus(download=True, cache_dir=tmp_path).labels  # noqa: B018
     assert corpus.homepage in str(refused.value)
     assert corpus.licence in str(refused.value)

@@ -135,7 +135,7 @@ def test_label_and_recording_must_come_together(release, parse):
     (wav / "Ses01F_impro01_F000.wav").rename(wav / "Ses01F_impro01_F009.wav")
     _, bad = parse(IEMOCAP(), release)
     assert "has no label in Session1" in bad["Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F009.wav"]
-    assert "no such recording" in bad["Session1/sentences/wav/Ses01F_impro01_F000.wav"]
+    assert "the recording is missing" in bad["Session1/sentences/wav/Ses01F_impro01_F000.wav"]
 
 
 def test_unknown_label_and_name(release, parse, make_tree):

@@ -144,8 +144,8 @@ def test_strays_are_ignored_with_a_note_and_what_looks_like_the_corpus_stops(
     module = corpus(root=root, cache_dir=tmp_path / "cache")
     assert [module.relative(utterance.path) for utterance in module.table] == [name]
     assert {(module.relative(file.path), file.foreign) for file in module.left_out} == {(s, True) for s in strays}
-    note = next(note for note in module.input_notes if note.startswith(f"Not of {corpus.name}, and ignored"))
-    assert f"ignored: {len(strays)}, " in note
+    note = next(note for note in module.input_notes if note.startswith(f"Ignored, as not part of {corpus.name}"))
+    assert f": {len(strays)}, " in note
 
     make_tree([misnamed])
     with pytest.raises(UserError, match=re.escape(f"  {misnamed}: not named like")) as stopped:

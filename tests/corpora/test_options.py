@@ -55,7 +55,7 @@ def test_an_incomplete_copy_works_and_says_so(make_corpus, tiny):
     corpus = tiny(root)
     assert corpus.protocol_description()["found_and_published"] == {"anger": [7, 8], "neutral": [6, 8]}
     assert corpus.summary().splitlines()[1:] == [
-        "This copy of Tiny is not as published:",
+        "This copy of Tiny differs from the published corpus:",
         "           found  published",
         "  anger        7          8  <",
         "  neutral      6          8  <",

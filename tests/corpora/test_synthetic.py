@@ -161,7 +161,7 @@ def test_two_processes_at_once(corpus, tmp_path):
 
 
 def test_killed_build_is_not_believed(corpus, tmp_path):
-    folder, unfinished = (tmp_path / f"synthetic-{VERSION}{suffix}" for suffix in ("", ".unfinished"))
+    folder, unfinished = (tmp_path / f"synthetic-{VERSION}", tmp_path / f".synthetic-{VERSION}.unfinished")
     process = start(locate, tmp_path)
     deadline = time.monotonic() + 60
     while not unfinished.exists() or len(list(unfinished.iterdir())) < 5:
@@ -197,4 +197,4 @@ def test_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(UserError, match="No space left on device"):
         Synthetic(cache_dir=tmp_path).locate()
-    assert [path.name for path in tmp_path.iterdir()] == [f"synthetic-{VERSION}.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [f".synthetic-{VERSION}.lock"]

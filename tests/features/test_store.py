@@ -519,7 +519,7 @@ def test_a_disk_that_fills_up_keeps_what_was_published(small_disk, tmp_path, mon
     files = record(tmp_path / "recordings", range(number + 100))
     features = FeatureStore(small_disk, front_end())
     features.add(files[:100])
-    with pytest.raises(UserError, match=r"The feature cache cannot be written in .*: The disk is full\. Mend that, or"):
+    with pytest.raises(UserError, match=r"The feature cache cannot be written in .*: The disk is full\. Fix that, or"):
         features.add(files[100:])
     found = FeatureStore(small_disk, front_end())
     done = believed(found, files)

@@ -101,12 +101,19 @@ def test_what_padding_holds_does_not_matter(net: nn.Module) -> None:
 
 
 def test_says_whether_it_takes_clips_of_any_length(net: nn.Module) -> None:
-    """Whoever says so gives the same logits however far a batch is padded; the task refuses the others such batches."""
-    features, lengths = batch_for(net.eval())
+    """If so, its logits do not depend on the padding of a batch; otherwise they do, or it cannot compute any."""
+    frames = net.feature_shape[-1]
+    features = torch.randn(1, *net.feature_shape[:-1], frames + max(1, frames // 20))  # which fill no pooling window
+    padded, lengths = functional.pad(features, (0, frames)), torch.tensor([features.shape[-1]])
+    logits = net.eval()(features, lengths)
     if net.any_length:
-        padded = functional.pad(features, (0, 5))
-        torch.testing.assert_close(net(padded, lengths), net(features, lengths), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net(padded, lengths), logits, rtol=1e-4, atol=1e-5)
         assert not twin_of(net, mask_padding=False).any_length
+    elif getattr(net, "pooling", None) == "flatten":
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            net(padded, lengths)
+    else:
+        assert not torch.allclose(net(padded, lengths), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_learns_a_batch_by_heart_and_knows_it_outside_training(net: nn.Module) -> None:

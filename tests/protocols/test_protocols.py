@@ -252,7 +252,7 @@ def test_a_side_that_is_not_needed_may_be_empty():
     """A corpus that is only tested needs nobody to train on."""
     everybody = FixedSpeakers(test=["a", "b", "c", "d"])
     assert everybody.split(few(), 0, needed=["test"]) == Split(train=(), val=(), test=tuple(range(8)))
-    with pytest.raises(UserError, match="leaves nothing for train and val"):
+    with pytest.raises(UserError, match="has an empty train and val"):
         everybody.split(few(), 0)
     assert ColumnSplit().split(few(split="val"), 0, needed=["val"]).val == tuple(range(8))
     assert LeaveOneSpeakerOut().split(few()[:2], 0, needed=["test"]).test == (0, 1)
@@ -265,33 +265,33 @@ def few(**facts) -> list[Utterance]:
 @pytest.mark.parametrize(
     ("divide", "message"),
     [
-        (lambda: LeaveOneSpeakerOut().split(few(), 4), "Fold 4 does not exist: LeaveOneSpeakerOut makes 4 folds here"),
+        (lambda: LeaveOneSpeakerOut().split(few(), 4), "Fold 4 does not exist: LeaveOneSpeakerOut has 4 folds here"),
         (lambda: LeaveOneSpeakerOut("x").split(few(), 0), "validation speaker 'x' is not in the corpus"),
-        (lambda: LeaveOneSpeakerOut().split(few()[:2], 0), "leaves nothing for train and val out of 2 utterances of 1"),
+        (lambda: LeaveOneSpeakerOut().split(few()[:2], 0), "has an empty train and val for 2 utterances of 1"),
         (
             lambda: LeaveOneSessionOut().split(few(), 0),
-            "must know the session of every utterance, and 8 of 8 have none",
+            "needs the session of every utterance; 8 of 8 have none",
         ),
-        (lambda: LeaveOneSessionOut().split(few(session="1"), 0), "leaves nothing for train and val"),
+        (lambda: LeaveOneSessionOut().split(few(session="1"), 0), "has an empty train and val"),
         (lambda: LeaveOneSentenceOut().split(few(), 0), "(the first is a0.wav)"),
-        (lambda: LeaveOneSentenceOut().split(few(sentence="1"), 0), "leaves nothing for train and val"),
+        (lambda: LeaveOneSentenceOut().split(few(sentence="1"), 0), "has an empty train and val"),
         (lambda: SpeakerKFold(2), "k is 2; it must be at least 3"),
-        (lambda: SpeakerKFold(5).split(few(), 0), "cannot make 5 groups of 4 speakers"),
-        (lambda: StratifiedKFold(9).split(few(), 0), "cannot deal 8 utterances of anger to 9 parts"),
+        (lambda: SpeakerKFold(5).split(few(), 0), "cannot form 5 groups from 4 speakers"),
+        (lambda: StratifiedKFold(9).split(few(), 0), "cannot divide 8 utterances of anger into 9 parts"),
         (
             lambda: FixedSpeakers([], ["a"]).split(few(), 0),
-            "leaves nothing for val out of 8 utterances of 4 speakers. Name speakers",
+            "has an empty val for 8 utterances of 4 speakers. Name speakers",
         ),
         (lambda: FixedSpeakers(), "Name speakers, as in --data.protocol.val"),
         (lambda: FixedSpeakers(["a"], ["x"]).split(few(), 0), "names x, not found in the corpus, which has a, b, c, d"),
         (lambda: FixedSpeakers(["a"], ["b", "a"]).split(few(), 0), "names a more than once"),
-        (lambda: ColumnSplit().split(few(), 0), "this one has none: no utterance says train, val or test"),
+        (lambda: ColumnSplit().split(few(), 0), "no utterance is marked train, val or test"),
         (
             lambda: ColumnSplit().split(few(split="train"), 0),
-            "leaves nothing for val and test out of 8 utterances of 4 speakers. Mark some in the column split",
+            "has an empty val and test for 8 utterances of 4 speakers. Mark some in the column split",
         ),
         (lambda: Random8020(validation=1), "validation is 1; it must be a share of the training files"),
-        (lambda: Stratified641620().split(few()[:1], 0), "leaves nothing for train and val"),
+        (lambda: Stratified641620().split(few()[:1], 0), "has an empty train and val"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(divide, message):

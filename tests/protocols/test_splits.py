@@ -97,7 +97,7 @@ def test_validation_is_the_partner_of_the_session_as_in_iemocap():
 def test_a_fold_out_of_range_is_refused(fold):
     with pytest.raises(
         UserError,
-        match=rf"Fold {fold} does not exist: LeaveOneSpeakerOut makes 3 folds here, 0 to 2 \(testing a, b, c\)",
+        match=rf"Fold {fold} does not exist: LeaveOneSpeakerOut has 3 folds here, 0 to 2 \(testing a, b, c\)",
     ):
         LeaveOneSpeakerOut().split(utterances("abc"), fold)
 
@@ -111,14 +111,14 @@ def test_an_unknown_validation_speaker_is_refused():
 def test_too_few_speakers_are_refused(speakers, lacking):
     with pytest.raises(
         UserError,
-        match=f"Fold 0 of LeaveOneSpeakerOut leaves nothing for {lacking} out of {len(speakers)} utterances of "
+        match=f"Fold 0 of LeaveOneSpeakerOut has an empty {lacking} for {len(speakers)} utterances of "
         rf"{len(set(speakers))} speakers?\. Use a corpus with more speakers",
     ):
         LeaveOneSpeakerOut().split(utterances(speakers), 0)
 
 
 def test_a_corpus_of_the_validation_speaker_alone_has_no_folds():
-    with pytest.raises(UserError, match=r"LeaveOneSpeakerOut makes no fold here, out of 2 utterances of 1 speaker\."):
+    with pytest.raises(UserError, match=r"LeaveOneSpeakerOut has no folds for 2 utterances of 1 speaker\."):
         LeaveOneSpeakerOut(validation_speaker="a").split(utterances("aa"), 0)
 
 
