@@ -58,7 +58,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def crossval() -> ArgumentParser:
     """Return the parser that prints the help of ``ser crossval``."""
     parser = ArgumentParser(
-        "crossval", "Run every fold of the protocol. Goes on where it was stopped; takes the options of ser fit, too."
+        "crossval",
+        "Run every fold of the protocol, and resume what was interrupted. Also takes the options of ser fit.",
     )
     parser.usage = "%(prog)s [options] [options of ser fit]"
     parser.epilog = ALL
@@ -81,8 +82,8 @@ def sweep() -> ArgumentParser:
     """Return the parser of ``ser sweep``."""
     parser = ArgumentParser(
         "sweep",
-        "Search settings as a W&B sweep file says, by their validation UAR. The same command goes on where one ended "
-        "or was killed, and joins one that runs elsewhere with the same --storage.",
+        "Search settings by their validation UAR, as a W&B sweep file describes. The same command resumes a sweep, or "
+        "joins one that runs elsewhere with the same --storage.",
     )
     parser.usage = "%(prog)s FILE --count N [options] [-- options of ser fit]"
     parser.epilog = ALL

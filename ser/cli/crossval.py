@@ -1,4 +1,4 @@
-"""``ser crossval``: every fold of a protocol, each a fit in a process of its own, and what they say together."""
+"""``ser crossval``: every fold of a protocol, each a fit in a process of its own, and their summary."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def run(args: Sequence[str]) -> None:
         args: "crossval" and its options.
 
     Raises:
-        UserError: Bad input, or every fold failed for it.
+        UserError: Bad input, or every fold failed because of it.
         SystemExit: With code 1 if a fold failed.
     """
     with prepared():
@@ -48,7 +48,7 @@ def run(args: Sequence[str]) -> None:
             if runs:
                 _conclude(plan, list(runs.values()), failed)
     if failed:
-        print(f"\n{len(failed)} of {len(plan.jobs)} runs failed; the same command tries them again:", file=sys.stderr)
+        print(f"\n{len(failed)} of {len(plan.jobs)} runs failed; the same command retries them:", file=sys.stderr)
         for failure in dict.fromkeys(ended.failure for ended in failed.values()):
             alike = [job for job, ended in failed.items() if ended.failure == failure]
             print(f"  {'; '.join(map(str, alike))}: {failure}", file=sys.stderr)
@@ -57,22 +57,22 @@ def run(args: Sequence[str]) -> None:
 
 
 class PlanningCLI(SerCLI):
-    """The options of a fit; makes what that would use, and trains nothing: fits in processes of their own do."""
+    """Parses the options of a fit and constructs its objects, but leaves training to other processes."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return the verb whose options are taken."""
+        """Return the verb whose options are parsed."""
         return {"fit": LightningCLI.subcommands()["fit"]}
 
     def before_fit(self) -> None:
-        """Check what only a look at all options can tell."""
+        """Check that there is a validation."""
         self._refuse_no_validation()
 
     def fit(self, **_: Any) -> None:
         """Do not fit."""
 
     def after_fit(self) -> None:
-        """Say nothing: no run was made."""
+        """Print nothing: there is no run."""
 
     @contextmanager
     def workers(self, cluster: str | None, jobs: int | None, experiment: Path) -> Iterator[Workers]:
@@ -92,7 +92,7 @@ class PlanningCLI(SerCLI):
                     yield machine
                 return
             if jobs is not None:
-                raise UserError(f"--jobs is {jobs}, but a cluster's workers tell how many fits they run: leave it out.")
+                raise UserError(f"--jobs is {jobs}, but a cluster runs as many fits as its workers take: leave it out.")
             corpus = self.datamodule
             corpus.cache_dir.mkdir(parents=True, exist_ok=True)
             with connect(cluster) as connected:
@@ -124,7 +124,7 @@ class CrossvalCLI(PlanningCLI):
         super().add_arguments_to_parser(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; what is left of the config is a fit's."""
+        """Parse, and leave only the options of a fit in the config."""
         super().parse_arguments(parser, args)
         own = ("folds", "seeds", "jobs", "cluster")
         self.folds, self.seeds, self.jobs, self.cluster = (self._config.pop(name) for name in own)
@@ -134,7 +134,7 @@ class CrossvalCLI(PlanningCLI):
         return self.config.fit
 
     def before_fit(self) -> None:
-        """Refuse what a cross-validation decides by itself."""
+        """Check the options that a cross-validation restricts."""
         super().before_fit()
         config = self._config
         for name, value in {"seeds": self.seeds, "jobs": self.jobs}.items():
@@ -143,9 +143,11 @@ class CrossvalCLI(PlanningCLI):
         if config.test_checkpoint == "none":
             raise UserError("test_checkpoint is none, but a cross-validation tests every fold: give best or last.")
         if config.trainer.fast_dev_run:
-            raise UserError("fast_dev_run leaves no results to summarise; give it to ser fit.")
+            raise UserError("fast_dev_run leaves no results to summarise; use it with ser fit.")
         if config.ckpt_path not in (None, "last"):
-            raise UserError("ckpt_path names one checkpoint; every fold starts anew, or where it was stopped.")
+            raise UserError(
+                "ckpt_path names one checkpoint, but every fold has its own; leave it out. Folds resume by themselves."
+            )
         if isinstance(config.seed_everything, bool):
             raise UserError(f"seed_everything is {config.seed_everything}; a cross-validation needs a number.")
         check_seed(config.seed_everything, self.seeds)
@@ -153,14 +155,14 @@ class CrossvalCLI(PlanningCLI):
 
 @contextmanager
 def _alone(experiment: Path) -> Iterator[None]:
-    """Keep other cross-validations away from an experiment."""
+    """Lock an experiment against other cross-validations."""
     lock = FileLock(experiment / "logs" / ".lock", timeout=0)  # released by the system when this process ends
     try:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise UserError(
-            f"Another ser crossval is at work in {experiment}; wait for it, or give --run.experiment NAME."
+            f"Another ser crossval is running in {experiment}; wait for it, or give --run.experiment NAME."
         ) from error
     except OSError as error:
         raise cannot_create(experiment, error, name="--run.experiment") from error
@@ -172,14 +174,14 @@ def _alone(experiment: Path) -> Iterator[None]:
 
 def _run_missing(plan: FoldRuns, cli: CrossvalCLI) -> dict[Job, Ended]:
     missing = [job for job in plan.jobs if plan.finished(job) is None]
-    going_on = sum(map(plan.resumable, missing))
+    resumed = sum(map(plan.resumable, missing))
     print(
-        f"{len(plan.jobs)} runs in {plan.experiment}: {len(plan.jobs) - len(missing)} are done, {going_on} go on, "
-        f"{len(missing) - going_on} begin.",
+        f"{len(plan.jobs)} runs in {plan.experiment}: {len(plan.jobs) - len(missing)} finished, {resumed} to resume, "
+        f"{len(missing) - resumed} to start.",
         flush=True,
     )
     for run, changes in plan.foreign.items():
-        print(f"{run.name} is none of them: {'; '.join(map(str, changes[:NAMED]))}", flush=True)
+        print(f"{run.name} is not used: {'; '.join(map(str, changes[:NAMED]))}", flush=True)
     if not missing:
         return {}
     try:
@@ -187,7 +189,7 @@ def _run_missing(plan: FoldRuns, cli: CrossvalCLI) -> dict[Job, Ended]:
             plan.prepare()
             failed = plan.run(missing, workers)
     except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on where it stopped.", file=sys.stderr)
+        print("\nInterrupted; the same command resumes.", file=sys.stderr)
         raise
     if len(failed) == len(plan.jobs) and all(ended.bad_input for ended in failed.values()):
         raise UserError("\n".join(dict.fromkeys(str(ended.failure) for ended in failed.values())))
@@ -195,7 +197,7 @@ def _run_missing(plan: FoldRuns, cli: CrossvalCLI) -> dict[Job, Ended]:
 
 
 def _conclude(plan: FoldRuns, runs: Sequence[StoredRun], failed: dict[Job, Ended]) -> None:
-    """Write, print and log what the runs say together."""
+    """Write, print and log the summary of the runs."""
     summary = summarise(runs)
     if len(plan.folds) < len(plan.names):
         only = f"only fold {', '.join(map(str, plan.folds))} of the protocol's {len(plan.names)}"
@@ -207,7 +209,7 @@ def _conclude(plan: FoldRuns, runs: Sequence[StoredRun], failed: dict[Job, Ended
     write_atomically(plan.experiment / "predictions.csv", _predictions(runs))
     print()
     print_summary(summary)
-    print(f"All of it: {results}, {plan.experiment / 'predictions.csv'}")
+    print(f"Results: {results}, {plan.experiment / 'predictions.csv'}")
     for logger in plan.cli.trainer.loggers:
         if isinstance(logger, WandbLogger):
             _track(logger, plan, summary)
@@ -224,7 +226,7 @@ def _predictions(runs: Sequence[StoredRun]) -> bytes:
 
 
 def _track(logger: WandbLogger, plan: FoldRuns, summary: Summary) -> None:
-    """Leave a W&B run of its own in the group of the folds."""
+    """Log the summary as a W&B run of its own in the group of the folds."""
     folder = RunFolder(plan.experiment, "summary")
     folder.path = plan.experiment / "summary"  # the same one each time
     folder.path.mkdir(exist_ok=True)

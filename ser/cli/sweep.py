@@ -1,4 +1,4 @@
-"""``ser sweep``: searches settings as a W&B sweep file says, on one machine or on several, without an account."""
+"""``ser sweep``: searches settings by a W&B sweep file, on one machine or several, without an account."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ from ser.sweep.space import Sweep, read_sweep
 from ser.sweep.study import open_storage, open_study, reason, storage_url
 from ser.sweep.trials import Plan, Trials
 
-# What the sweep says of every trial itself: above all that it computes no test scores.
+# What the sweep sets for every trial; above all, no test scores.
 OURS = {"test_checkpoint", "run.root", "run.experiment", "run.name", "ckpt_path"}
 FLATTERS = (
     "The validation speakers of one fold are the test speakers of another, so a cross-validation with these settings "
@@ -50,8 +50,8 @@ def run(args: Sequence[str]) -> None:
     options, of_fits = _parse(args[:divide]), args[divide + 1 :]
     sweep = read_sweep(options.file)
     settled = OURS | sweep.space.keys() | sweep.constants.keys() | ({"data.fold"} if options.folds else set())
-    _refuse(settled, of_fits)
-    _refuse(
+    _check_free(settled, of_fits)
+    _check_free(
         sweep.space.keys() | sweep.constants.keys(), sweep.options
     )  # options win over the config of the best settings
 
@@ -66,7 +66,7 @@ def run(args: Sequence[str]) -> None:
         except OSError as error:
             raise cannot_create(experiment, error, place="--root", name="--name") from error
         with cli.workers(options.cluster, options.jobs, experiment) as workers:
-            cli.datamodule.prepare_data()  # once, rather than in one trial while the others wait
+            cli.datamodule.prepare_data()  # once, before the trials run
             url = storage_url(options.storage, experiment)
             study = open_study(
                 open_storage(url), experiment.name, sweep, yaml.safe_load(cli.config_text), folds, options.seed
@@ -94,11 +94,11 @@ def _parse(args: Sequence[str]) -> Namespace:
     return options
 
 
-def _refuse(settled: set[str], options: Sequence[str]) -> None:
-    """Refuse options of fits that the sweep sets.
+def _check_free(settled: set[str], options: Sequence[str]) -> None:
+    """Check that no option of the fits is one that the sweep sets.
 
     Raises:
-        UserError: There is one.
+        UserError: One is.
     """
     for option in options:
         name = re.sub(r"=.*", "", option.removeprefix("--").replace(".init_args", ""))
@@ -110,7 +110,7 @@ def _search(trials: Trials, count: int, url: URL) -> None:
     """Run the trials.
 
     Raises:
-        UserError: The first trials were refused, or the storage is gone.
+        UserError: The first trials all failed for bad input, or the storage is gone.
     """
     try:
         with TrialTable(trials.study, count) as table:
@@ -118,35 +118,35 @@ def _search(trials: Trials, count: int, url: URL) -> None:
     except StorageInternalError as error:
         why = reason(error.__cause__ or error)
         raise UserError(
-            f"The storage {url.render_as_string()} no longer answers ({why}). What had ended is kept there; the same "
-            "command goes on."
+            f"The connection to the storage {url.render_as_string()} is lost ({why}). It keeps the finished trials; "
+            "the same command resumes."
         ) from error
     except KeyboardInterrupt:
-        print("The same command goes on; the trials that ran are requeued.")
+        print("The same command resumes; running trials were requeued.")
         raise
 
 
 def _conclude(
     study: optuna.Study, sweep: Sweep, folds: Sequence[int] | None, experiment: Path, notes: list[str]
 ) -> None:
-    """Say what was best, and write it with the page.
+    """Print and write the best settings, and write the page.
 
     Raises:
         UserError: No trial was completed.
     """
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        said = [f" The last said: {trial.user_attrs['error']}" for trial in study.trials if "error" in trial.user_attrs]
-        raise UserError(f"No trial of {study.study_name} was completed.{''.join(said[-1:])}")
+        errors = [f" Last error: {trial.user_attrs['error']}" for trial in study.trials if "error" in trial.user_attrs]
+        raise UserError(f"No trial of {study.study_name} was completed.{''.join(errors[-1:])}")
     best = study.best_trial
     over = "" if folds is None else f", mean over folds {', '.join(map(str, folds))}"
     scored = f"Trial {best.number}: validation UAR {percent(best.values[0])}{over}."
     settings = dump(sweep.overlay(best.params))
     write_atomically(experiment / "best.yaml", f"# {scored}\n{settings}".encode())
     print("\n".join([scored, *notes]))
-    meaning = "The score of a trial is that of the epoch whose checkpoint was chosen. No test score was computed."
+    meaning = "A trial's score is the validation UAR of its best checkpoint. No test score was computed."
     write_atomically(experiment / "sweep.html", sweep_page(study, [scored, meaning, *notes]))
 
 
 def _tested(options: Sequence[str]) -> list[str]:
-    """Return options without ``--test_checkpoint none``: whoever fits the best settings wants them tested."""
+    """Return options without ``--test_checkpoint none``: the best settings are to be tested."""
     return re.sub(r"--test_checkpoint[\0=]none(\0|$)", "", "\0".join(options)).rstrip("\0").split("\0")

@@ -1,4 +1,4 @@
-"""The runs of a cross-validation: which are done, which go on, which begin, and that all were made alike."""
+"""The runs of a cross-validation: which are finished, to be resumed or to be started, all with the same settings."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import yaml
 
 from ser.errors import UserError
 from ser.parallel import Workers
+from ser.protocols.splits import PARTITIONS
 from ser.runs.fits import Ended, Fit, run_side_by_side
 from ser.runs.folder import RunFolder, StoredRun, read_run
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
@@ -18,7 +19,7 @@ from ser.storage import write_atomically
 
 
 class Plan(Protocol):
-    """A fit's options, and what it would use."""
+    """The options of a fit, and what they construct."""
 
     datamodule: Any
     trainer: Any
@@ -40,22 +41,22 @@ class Job:
 
 
 class FoldRuns:
-    """The runs of one cross-validation: which are done, which go on, which begin.
+    """The runs of one cross-validation: which are finished, to be resumed or to be started.
 
     Args:
-        cli: A fit's options, and what it would use.
+        cli: The options of a fit, and what they construct.
         folds: Numbers of folds, or "all".
         seeds: Runs of each fold.
 
     Attributes:
         names: What each of the protocol's folds tests.
-        folds: Numbers of those that are asked for.
+        folds: Numbers of the folds to run.
         jobs: Every fold with the first seed, then with the next.
         settings: The config that all folds share.
-        foreign: Runs of these folds and seeds that other settings, or another corpus, made: they are none of these.
+        foreign: Runs of these folds and seeds with other settings or another corpus, which are not used.
 
     Raises:
-        UserError: A fold cannot be made, or this cross-validation's runs are there that were made otherwise.
+        UserError: A fold is impossible, or runs of this cross-validation exist that have other settings.
     """
 
     def __init__(self, cli: Plan, folds: str, seeds: int) -> None:
@@ -65,28 +66,28 @@ class FoldRuns:
         self.settings: dict[str, Any] = yaml.safe_load(cli.config_text)
         self.names: list[str] = self.corpus.protocol.folds(self.corpus.table)
         self.folds = fold_numbers(folds, self.names)
-        self._refuse_impossible()
+        self._check_folds()
         first = cli.config.fit.seed_everything
         self.jobs = [Job(fold, self.names[fold], seed) for seed in range(first, first + seeds) for fold in self.folds]
         self.foreign: dict[Path, list[Changed]] = {}
-        self._refuse_other_runs()
+        self._check_runs()
 
     def folder(self, job: Job) -> RunFolder:
-        """Return where a run is kept."""
+        """Return the folder of a run."""
         return RunFolder(self.experiment, f"fold{job.fold}-seed{job.seed}")
 
     def finished(self, job: Job) -> StoredRun | None:
-        """Return the run if it is done."""
+        """Return the run if it is finished."""
         finished = [run for run in self._own(job) if (run / "predictions.csv").exists()]
         return read_run(max(finished, key=lambda run: (run / "predictions.csv").stat().st_mtime)) if finished else None
 
     def resumable(self, job: Job) -> bool:
-        """Return whether a fit of this job was begun that ``--ckpt_path last`` finds."""
+        """Return whether ``--ckpt_path last`` finds a fit of this job."""
         folder = self.folder(job)
         return folder.last_checkpoint is not None and folder.newest in self._own(job)
 
     def fit(self, job: Job) -> Fit:
-        """Return the fit that makes the run, or goes on with it."""
+        """Return the fit that starts or resumes a run."""
         folder = self.folder(job)
         experiment = self.experiment.relative_to(self.cli.config.fit.run.root)
         arguments = ["fit", "--config", str(self.config_file), "--run.experiment", str(experiment)]
@@ -101,7 +102,7 @@ class FoldRuns:
         return self.experiment / "crossval.yaml"
 
     def prepare(self) -> None:
-        """Compute the features, once rather than in one fold while the others wait, and write the config."""
+        """Compute the features once, before the folds run, and write the config."""
         self.corpus.fold = self.folds[0]
         self.corpus.prepare_data()
         write_atomically(self.config_file, self.cli.config_text.encode())
@@ -133,7 +134,7 @@ class FoldRuns:
         epochs = self.cli.trainer.max_epochs
         return epochs if epochs is not None and epochs > 0 else None
 
-    def _refuse_impossible(self) -> None:
+    def _check_folds(self) -> None:
         problems = []
         for number in self.folds:
             try:
@@ -146,7 +147,7 @@ class FoldRuns:
             advice = f"\nLeave out what cannot be tested with --folds {sound}." if sound else ""
             raise UserError("\n".join(f"Fold {number}: {error}" for number, error in problems) + advice)
 
-    def _refuse_other_runs(self) -> None:
+    def _check_runs(self) -> None:
         before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
         changed: Sequence[object] = differences(self.settings, before, FOLD_AND_SEED)
         if before and changed:
@@ -157,15 +158,15 @@ class FoldRuns:
             found, changed = list(otherwise), next(iter(otherwise.values()), [])
         if found:
             raise UserError(
-                f"{len(found)} of {len(self.jobs)} runs in {self.experiment} were made otherwise than is asked for "
-                f"now. In {found[0].name}:\n"
+                f"{len(found)} of {len(self.jobs)} runs in {self.experiment} have other settings than those given now. "
+                f"In {found[0].name}:\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + "\nGive the settings that they were made with, or keep these runs in another experiment "
-                "(--run.experiment NAME), or remove those folders."
+                + "\nGive the settings of these runs, or run in another experiment "
+                "(--run.experiment NAME), or remove their folders."
             )
 
     def _own(self, job: Job, settings: Mapping[str, Any] | None = None) -> list[Path]:
-        """Return the runs of a job that hold something and have the settings, by default those that are asked for."""
+        """Return the runs of a job that have started and have some settings, by default those given."""
         wanted = dict(settings or self.settings)
         wanted["seed_everything"] = job.seed
         wanted["data"] = {**wanted["data"], "init_args": {**wanted["data"]["init_args"], "fold": job.fold}}
@@ -186,7 +187,7 @@ class FoldRuns:
         return own
 
     def _other_utterances(self, job: Job, folder: Path) -> list[str]:
-        """Say how the utterances of a run differ from those of the corpus as it is now."""
+        """Describe how the utterances of a run differ from those of the corpus now."""
         now = self.corpus.fold_number(job.fold)
         then = json.loads((folder / "protocol.json").read_text())
         if then["fingerprint"] == now.fingerprint:
@@ -195,16 +196,16 @@ class FoldRuns:
         if then["labels"] != self.corpus.labels:
             lines.append(f"emotions: {', '.join(then['labels'])}, now {', '.join(self.corpus.labels)}")
         described = now.description()
-        for side in ("train", "val", "test"):
-            before, after = set(then[side]["files"]), set(described[side]["files"])
+        for part in PARTITIONS:
+            before, after = set(then[part]["files"]), set(described[part]["files"])
             for files, what in ((before - after, "no longer there"), (after - before, "new")):
                 if files:
-                    lines.append(f"{side}: {len(files)} files are {what}, such as {min(files)}")
+                    lines.append(f"{part}: {len(files)} files are {what}, such as {min(files)}")
         return lines or ["recordings or their labels have changed (the fingerprints differ)"]
 
 
 def fold_numbers(folds: str, names: Sequence[str]) -> list[int]:
-    """Return the numbers of the folds that are asked for.
+    """Parse numbers of folds.
 
     Raises:
         UserError: There is no such fold.

@@ -94,7 +94,7 @@ class Running:
         try:
             return self.future.result()
         except CancelledError:
-            raise JobEnded("The cluster no longer answers. The same command goes on where it stopped.") from None
+            raise JobEnded("The connection to the cluster is lost. The same command resumes.") from None
         except Exception as error:  # Dask's KilledWorker, or what a worker that lacks something raises
             return Ended(0.0, f"{type(error).__name__}: {' '.join(str(error).split())}")
 

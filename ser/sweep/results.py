@@ -1,4 +1,4 @@
-"""What a sweep shows: a live table of its best trials, and a page of what mattered."""
+"""What a sweep shows: a live table of the best trials, and a page about the search."""
 
 import html
 import math
@@ -39,7 +39,7 @@ th, td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 
 
 class TrialTable:
-    """The best trials and those that run; a terminal shows it all along, a file a line per trial and it at the end.
+    """The best and the running trials: live in a terminal; elsewhere a line per trial, and the table at the end.
 
     Args:
         study: The study.
@@ -52,7 +52,7 @@ class TrialTable:
         self.console = Console()
         self.live = Live(console=self.console, auto_refresh=False)  # no thread of its own: trials are forked
         self._shown = -math.inf
-        self._said = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+        self._printed = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
 
     def __enter__(self) -> "TrialTable":
         if self.console.is_terminal:
@@ -65,23 +65,23 @@ class TrialTable:
             self.show()
             self.live.stop()
         else:
-            self._say_ended()
+            self._print_ended()
             self.console.print(self._table())
 
     def show(self) -> None:
-        """Bring what is shown up to date."""
+        """Update the table."""
         if time.monotonic() < self._shown + REFRESH_S:
             return
         self._shown = time.monotonic()
         if self.console.is_terminal:
             self.live.update(self._table(), refresh=True)
         else:
-            self._say_ended()
+            self._print_ended()
 
-    def _say_ended(self) -> None:
+    def _print_ended(self) -> None:
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and trial.number not in self._said:
-                self._said.add(trial.number)
+            if trial.state.is_finished() and trial.number not in self._printed:
+                self._printed.add(trial.number)
                 settings = ", ".join(f"{name} {_brief(value)}" for name, value in trial.params.items())
                 print(f"Trial {trial.number}: {_score(trial)} ({_epochs(trial)} epochs; {settings})", flush=True)
 
@@ -140,10 +140,10 @@ def sweep_page(study: Study, notes: Sequence[str]) -> bytes:
 def _rows(trials: Sequence[FrozenTrial]) -> Iterator[list[Any]]:
     """Yield a row for each trial: number, state, score in percent, settings, epochs and run folders."""
     for trial in sorted(trials, key=lambda trial: (-_best_so_far(trial), trial.number)):
-        said = f"failed: {trial.user_attrs['error']}" if "error" in trial.user_attrs else _state(trial)
+        state = f"failed: {trial.user_attrs['error']}" if "error" in trial.user_attrs else _state(trial)
         score = f"{100 * _best_so_far(trial):.1f}" if _best_so_far(trial) >= 0 else ""
         folders = ", ".join(map(str, trial.user_attrs.get("runs", {}).get("folders", [])))
-        yield [trial.number, said, score, *map(_brief, _settings(trial, trials)), _epochs(trial), folders]
+        yield [trial.number, state, score, *map(_brief, _settings(trial, trials)), _epochs(trial), folders]
 
 
 def _html_table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
@@ -163,7 +163,7 @@ def _wraps(cell: Any) -> str:
 def _figures(study: Study) -> Iterator[tuple[str, str, list[Any]]]:
     """Yield headings, what is shown, and figures if there are trials enough to draw them."""
     history = visualization.plot_optimization_history(study, target_name=SCORE)
-    yield "History", "Every completed trial, and the best until then.", [history.update_yaxes(tickformat=".1%")]
+    yield "History", "Every completed trial, and the best so far.", [history.update_yaxes(tickformat=".1%")]
 
     epochs = visualization.plot_intermediate_values(study)
     for line in epochs.data:  # whose steps are the epochs done
@@ -212,7 +212,7 @@ def _states(trials: Sequence[FrozenTrial]) -> str:
 
 def _state(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
-        return "failed" if "error" in trial.user_attrs else "requeued"  # its process ended; another repeats it
+        return "failed" if "error" in trial.user_attrs else "requeued"  # its process ended; the trial runs again
     return trial.state.name.lower()
 
 

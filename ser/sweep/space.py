@@ -1,6 +1,6 @@
 """W&B's sweep files, read for Optuna: the settings to be searched, and how.
 
-https://docs.wandb.ai/models/sweeps/sweep-config-keys has the format. What W&B can do and Optuna cannot is refused.
+https://docs.wandb.ai/models/sweeps/sweep-config-keys has the format. Settings that Optuna lacks are an error.
 """
 
 import json
@@ -61,10 +61,10 @@ class Sweep:
         return {name: _values(distribution)[0] for name, distribution in self.space.items()}
 
     def check(self, settings: Mapping[str, Setting]) -> None:
-        """See that this sweep can have chosen a trial's settings, which a study's storage may hold from elsewhere.
+        """Check that a trial's settings are of this sweep: a study's storage may hold others, which would run.
 
         Raises:
-            UserError: It cannot: they would decide what a fit runs.
+            UserError: They are not.
         """
         for name, value in settings.items():
             if name not in self.space or not _allows(self.space[name], value):
@@ -84,7 +84,7 @@ class Sweep:
         return [f"--{name}={_as_text(value)}" for name, value in {**constants, **settings}.items()]
 
     def overlay(self, settings: Mapping[str, Setting]) -> dict[str, Any]:
-        """Return a trial's settings as a config, to be laid over that of the sweep.
+        """Return a trial's settings as an overlay of the sweep's config.
 
         Raises:
             UserError: See :meth:`check`.
@@ -101,13 +101,13 @@ class Sweep:
         return config
 
     def sampler(self, seed: int) -> BaseSampler:
-        """Return what chooses settings; a grid's are taken in one order, whatever the seed."""
+        """Return the sampler; a grid has one order, whatever the seed."""
         if self.method == "grid":
             return GridSampler({name: _values(distribution) for name, distribution in self.space.items()})
         return SeededByTrial(TPESampler if self.method == "bayes" else RandomSampler, seed)
 
     def pruner(self, max_epochs: int | None) -> BasePruner:
-        """Return what ends hopeless trials.
+        """Return the pruner.
 
         Args:
             max_epochs: The longest that a trial can last; None takes what the first trial lasted.
@@ -121,12 +121,12 @@ class Sweep:
 
 
 class SeededByTrial(BaseSampler):
-    """Another sampler, made anew for every trial, with a seed of its own: the search's and the trial's number.
+    """A new sampler for every trial, seeded by the search's seed and the trial's number.
 
-    So a study goes on as it would have without a break, and no two processes draw the same.
+    So a resumed study draws what it would have drawn without a break, and no two processes draw the same.
 
     Args:
-        make: Makes the other sampler from its seed.
+        make: Constructs a sampler from a seed.
         seed: Of the search.
     """
 
@@ -168,12 +168,12 @@ def read_sweep(path: Path) -> Sweep:
     """Read a sweep file.
 
     Raises:
-        UserError: There is no such file, or it is no sweep of ``ser fit``, or one that Optuna cannot do.
+        UserError: The file is missing, no sweep of ``ser fit``, or one that Optuna cannot run.
     """
     try:
         content = plain(load(path.read_text()))
     except OSError as error:
-        raise UserError(f"The sweep file {path} cannot be read: {error.strerror}. sweeps/ has those of ser.") from error
+        raise UserError(f"Could not read the sweep file {path}: {error.strerror}. sweeps/ has examples.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     keys = {"command", "method", "metric", "parameters"}

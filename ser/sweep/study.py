@@ -38,13 +38,13 @@ def storage_url(url: str | None, experiment: Path) -> URL:
 
 
 def open_storage(url: URL) -> RDBStorage:
-    """Open a storage, whose tables are created if they are not there.
+    """Open a storage, and create its tables if they are missing.
 
     Raises:
-        UserError: It does not answer, or the driver is not installed.
+        UserError: It cannot be opened, or its driver is not installed.
     """
     sqlite = url.get_backend_name() == "sqlite"
-    said = ""
+    problem = ""
     for attempt in range(ATTEMPTS):
         time.sleep(attempt)
         try:
@@ -64,15 +64,15 @@ def open_storage(url: URL) -> RDBStorage:
             how = extra if kind in DRIVERS else "choose PostgreSQL or MySQL"
             raise UserError(f"There is no driver for {url.render_as_string()}: {how}.") from error
         except SQLAlchemyError as error:
-            said = reason(error)
+            problem = reason(error)
     raise UserError(
-        f"The storage {url.render_as_string()} cannot be opened: {said}. --storage must be the address of an SQLite "
+        f"Could not open the storage {url.render_as_string()}: {problem}. --storage must be the address of an SQLite "
         "file, or of a PostgreSQL or MySQL database that answers."
     )
 
 
 def reason(error: BaseException) -> str:
-    """Return in one line what a database said."""
+    """Return a database's error in one line."""
     return " ".join(str(getattr(error, "orig", error)).split())
 
 
@@ -90,7 +90,7 @@ def open_study(
         seed: Of the search.
 
     Raises:
-        UserError: There is one of this name whose scores cannot be compared, or with trials that are not of the sweep.
+        UserError: A study of this name has other settings, or trials that are not of the sweep.
     """
     max_epochs = config["trainer"]["max_epochs"]
     study = optuna.create_study(
@@ -112,7 +112,7 @@ def open_study(
         study.set_user_attr("sweep", ours)
     elif differing := _changed(ours, theirs):
         raise UserError(
-            f"The study {name} was made with other settings, so these trials could not be compared with its own:\n"
+            f"The study {name} has other settings, so its trials cannot be compared with these:\n"
             + "\n".join(f"  {line}" for line in differing)
             + "\nGive the same settings, or --name for another study."
         )
@@ -122,7 +122,7 @@ def open_study(
 
 
 def _changed(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Changed]:
-    """Say how two studies differ, so that their trials could not be compared."""
+    """Return how two studies differ, if their trials cannot be compared."""
 
     def search(study: dict[str, Any]) -> dict[str, Any]:
         parameters = {f"parameters.{name}": distribution for name, distribution in study["parameters"].items()}

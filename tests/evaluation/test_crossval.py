@@ -133,7 +133,7 @@ def test_finished_folds_are_not_run_again(copy, cache, capsys):
     before = contents(copy)
     (copy / "crossval.json").unlink()
     assert main(arguments(cache, copy.parent, "--trainer.logger", "false")) == 0
-    assert "2 are done, 0 go on, 0 begin" in capsys.readouterr().out
+    assert "2 finished, 0 to resume, 0 to start" in capsys.readouterr().out
     assert contents(copy) == before
     assert json.loads((copy / "crossval.json").read_text())["scores"]["uar"]["mean"] > 0
 
@@ -150,9 +150,9 @@ def test_fits_of_others_in_its_folder_are_named_and_left_alone(copy, cache, caps
     before, result = contents(copy), (copy / "predictions.csv").read_bytes()
     assert main(arguments(cache, copy.parent, "--trainer.logger", "false")) == 0
     printed = capsys.readouterr().out
-    assert "2 are done, 0 go on, 0 begin" in printed
-    assert "fold0-seed1-2 is none of them: optimizer.lr: 0.25, now 0.001" in printed
-    assert "fold1-seed1-2 is none of them: corpus: Other, now Synthetic" in printed
+    assert "2 finished, 0 to resume, 0 to start" in printed
+    assert "fold0-seed1-2 is not used: optimizer.lr: 0.25, now 0.001" in printed
+    assert "fold1-seed1-2 is not used: corpus: Other, now Synthetic" in printed
     assert contents(copy) == before
     assert (copy / "predictions.csv").read_bytes() == result
 
@@ -164,8 +164,8 @@ def test_a_fit_of_its_settings_counts_and_one_of_others_before_it_does_not(copy,
     config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.25"))
     assert main(arguments(cache, copy.parent, "--trainer.logger", "false")) == 0
     printed = capsys.readouterr().out
-    assert "1 are done, 0 go on, 1 begin" in printed
-    assert "fold1-seed1 is none of them: optimizer.lr: 0.25, now 0.001" in printed
+    assert "1 finished, 0 to resume, 1 to start" in printed
+    assert "fold1-seed1 is not used: optimizer.lr: 0.25, now 0.001" in printed
     assert rows(copy / "fold1-seed1-2/predictions.csv") == rows(copy / "fold1-seed1/predictions.csv")
     summary = json.loads((copy / "crossval.json").read_text())
     assert [run["run"] for run in summary["runs"]][1] == "fold1-seed1-2"
