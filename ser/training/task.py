@@ -346,12 +346,20 @@ class EmotionClassifier(LightningModule):
         self.refuse_unfit(self.trainer, data)
         if stage == "fit":
             self.check_fit(self.trainer)
+            self._synchronise()
         if data is None:
             return
         if self.trainer.ckpt_path is None:  # otherwise other weights, with a history of their own, are about to come
             self._check_trained(data, stage)
         if stage == "fit":
             self._take_from(data)
+
+    def _synchronise(self) -> None:
+        """Let our batch norms follow ``--trainer.sync_batchnorm``, as Lightning has PyTorch's do."""
+        asked = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+        for layer in self.net.modules():
+            if hasattr(layer, "synchronised"):
+                layer.synchronised = asked and self.trainer.world_size > 1
 
     def _check_trained(self, data: Any, stage: str) -> None:
         if self.front_end is not None:
@@ -514,7 +522,8 @@ class EmotionClassifier(LightningModule):
             loss = losses[owners >= 0].sum() / max(len(targets), 1)
         metrics.update(probabilities, targets)
         scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
-        after_fit = self.trainer.state.fn == TrainerFn.VALIDATING and self.global_step > 0  # no further point of curves
+        # The validation of the chosen checkpoint after a fit is no further point of its curves.
+        after_fit = self._trainer and self._trainer.state.fn == TrainerFn.VALIDATING and self.global_step > 0
         for name, score in scores.items():
             # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
             self.log(
