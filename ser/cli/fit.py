@@ -123,6 +123,10 @@ class SerCLI(LightningCLI):
     Each of these facts is stated once, in the corpus, and linked from there to the model.
     """
 
+    subcommand: str
+    model: EmotionClassifier
+    datamodule: SpeechCorpus
+
     def __init__(self, args: list[str]) -> None:
         self.checkpoint: dict[str, Any] | None = None
         self.source: dict[str, Any] | None = None
@@ -366,8 +370,8 @@ class SerCLI(LightningCLI):
             return facts
         protocol = corpus.protocol_description()
         local = ("root", "class_path", "found_and_published", "left_out", "genders")
-        sides = {side: {key: protocol[side][key] for key in ("utterances", "speakers")} for side in PARTITIONS}
-        return {**{key: value for key, value in protocol.items() if key not in local}, **sides, **facts}
+        facts |= {key: value for key, value in protocol.items() if key not in (*local, *PARTITIONS)}
+        return facts | {name: {key: protocol[name][key] for key in ("utterances", "speakers")} for name in PARTITIONS}
 
     def _say_where(self) -> None:
         if not self.run_folder.reserved:

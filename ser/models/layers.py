@@ -139,7 +139,7 @@ def follow_keras(net: nn.Module, norm_momentum: float = 0.01) -> None:
 
 
 class Normalisation(nn.Module):
-    """Base of batch norms: several processes that train together use the statistics of all their batches, as one would.
+    """Base of batch norms, which several processes that train together can synchronise.
 
     No subclass of torch's, which Lightning's `sync_batchnorm` would replace by a layer that runs on a GPU alone and
     knows neither masks nor how a subclass follows its statistics.
@@ -148,8 +148,13 @@ class Normalisation(nn.Module):
         channels: C.
         eps: Added to the variance.
         momentum: Share of a batch in the running statistics, which are used outside training.
+
+    Attributes:
+        synchronised: Use the statistics of all processes' batches in training, as one process with all of them would;
+            `ser.training.EmotionClassifier` sets it where `--trainer.sync_batchnorm` is given.
     """
 
+    synchronised: bool = False
     running_mean: Tensor
     running_var: Tensor
 
@@ -164,20 +169,25 @@ class Normalisation(nn.Module):
 
     def normalise(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise (N, C); only the rows in `valid`, (N, 1), count into the statistics of training."""
-        if not self.training or (valid is None and not several_processes()):
+        if not self.training or (valid is None and not self.synchronised):
             statistics = (self.running_mean, self.running_var, self.weight, self.bias)
             return F.batch_norm(x, *statistics, self.training, self.momentum, self.eps)
         flat = x.float()  # sums over a batch overflow in half precision
         valid = torch.ones_like(flat[:, :1]) if valid is None else valid
-        count = over_processes(valid.sum())
+        count = self._total(valid.sum())
         weights = valid / count
-        mean = over_processes((flat * weights).sum(0))
+        mean = self._total((flat * weights).sum(0))
         centred = flat - mean
-        variance = over_processes((centred.square() * weights).sum(0))
+        variance = self._total((centred.square() * weights).sum(0))
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
         return torch.addcmul(self.bias, centred, self.weight * torch.rsqrt(variance + self.eps))
+
+    def _total(self, values: Tensor) -> Tensor:
+        """Return the sum of all synchronised processes' values, through which gradients flow."""
+        total: Tensor = _Sum.apply(values) if self.synchronised else values  # type: ignore[no-untyped-call]
+        return total
 
 
 class BatchNorm(Normalisation):
@@ -209,24 +219,13 @@ class BatchNorm(Normalisation):
             batches = int(self.num_batches_tracked)
             self.starting = batches * momentum < 1
             self.momentum = 1 / batches if self.starting else momentum
-        if several_processes():
+        if self.synchronised:
             last = x.movedim(1, -1)  # (B, …, C)
             output = self.normalise(last.flatten(0, -2)).view(last.shape).movedim(-1, 1).to(x.dtype)
         else:
             output = self.normalise(x)
         self.momentum = momentum
         return output
-
-
-def several_processes() -> bool:
-    """Tell whether this process trains together with others."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def over_processes(values: Tensor) -> Tensor:
-    """Return the sum of all processes' values, through which gradients flow; without others, the values."""
-    total: Tensor = _Sum.apply(values) if several_processes() else values  # type: ignore[no-untyped-call]
-    return total
 
 
 class _Sum(torch.autograd.Function):
@@ -240,7 +239,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return over_processes(gradient)
+        return _Sum.forward(ctx, gradient)
 
 
 class Dropout(nn.Module):

@@ -25,6 +25,7 @@ from ser.storage import write_atomically
 from ser.terminal.streams import showing
 from ser.terminal.tables import PlainTable, side_by_side
 from ser.training.checkpoints import sha256_of
+from ser.training.corpus import Corpus
 from ser.training.ranks import lost_peer
 
 SHOWN_WITHIN_S = 60.0  # a folder that another node has made, on this one
@@ -79,8 +80,7 @@ class RunRecorder(Callback):
         data = _corpus(trainer)
         history, notes = getattr(pl_module, "history", []), getattr(pl_module, "notes", [])
         if history and not data.is_fit(history[-1]):
-            scored: dict[str, Any] = data.scored_description("val" if stage == "validate" else "test", notes)
-            return scored
+            return data.scored_description("val" if stage == "validate" else "test", notes)
         description = data.protocol_description()
         before = [
             f"The network was trained before on {fit['corpus']}, fold {fit['fold']} (speakers "
@@ -374,8 +374,9 @@ def _print_recognised(labels: Sequence[str], rows: Sequence[Sequence[Any]], show
         print(legend)
 
 
-def _corpus(trainer: Trainer) -> Any:
-    return trainer.datamodule  # type: ignore[attr-defined]
+def _corpus(trainer: Trainer) -> Corpus:
+    corpus: Corpus = trainer.datamodule  # type: ignore[attr-defined]
+    return corpus
 
 
 def _trainable(module: LightningModule) -> int:

@@ -76,7 +76,8 @@ class BestAndLast(ModelCheckpoint):
     """Keeps the best epoch by the score that is monitored, and the last.
 
     Since Lightning 2.6, ModelCheckpoint's own ``last.ckpt`` is the last epoch that was among the best; and a run folder
-    that was moved forgets how good its best epoch was.
+    that was moved forgets how good its best epoch was. Two of Lightning's callbacks would need as much of this, and a
+    run's older ``--checkpoint.save_last true`` would have both write ``last.ckpt``.
     """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

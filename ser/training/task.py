@@ -33,6 +33,7 @@ from ser.training.checkpoints import (
     refuse_other_network,
     settings_of,
 )
+from ser.training.corpus import Corpus
 from ser.training.metrics import by_utterance, emotion_metrics
 
 Stage = Literal["train", "val", "test"]
@@ -250,14 +251,14 @@ class EmotionClassifier(LightningModule):
         schedule = {"scheduler": scheduler, "interval": self.lr_scheduler_interval, **watched}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def refuse_unfit(self, trainer: Trainer, data: Any) -> None:
+    def refuse_unfit(self, trainer: Trainer, data: Corpus | None) -> None:
         """Compare the network with the data and the trainer that it is to be used with.
 
         Raises:
             UserError: It wants what they do not give.
         """
         network = type(self.net).__name__
-        if getattr(data, "padding", "fixed") == "batch" and not getattr(self.net, "any_length", True):
+        if data is not None and data.padding == "batch" and not getattr(self.net, "any_length", True):
             raise UserError(
                 f"padding is 'batch', but {network} takes clips of one length only, or gives other scores for others: "
                 "give --data.padding fixed."
@@ -278,7 +279,7 @@ class EmotionClassifier(LightningModule):
                 "needs an end: give --trainer.max_epochs or --trainer.max_steps."
             )
 
-    def check_unseen(self, history: Sequence[Mapping[str, Any]], data: Any, stage: str) -> None:
+    def check_unseen(self, history: Sequence[Mapping[str, Any]], data: Corpus, stage: str) -> None:
         """Compare the splits that a stage scores with everything that led to these weights.
 
         Args:
@@ -342,10 +343,11 @@ class EmotionClassifier(LightningModule):
         Raises:
             UserError: They do not, or the network has heard what it is to be scored on.
         """
-        data = getattr(self.trainer, "datamodule", None)
+        data: Corpus | None = getattr(self.trainer, "datamodule", None)
         self.refuse_unfit(self.trainer, data)
         if stage == "fit":
             self.check_fit(self.trainer)
+            self._synchronise()
         if data is None:
             return
         if self.trainer.ckpt_path is None:  # otherwise other weights, with a history of their own, are about to come
@@ -353,7 +355,14 @@ class EmotionClassifier(LightningModule):
         if stage == "fit":
             self._take_from(data)
 
-    def _check_trained(self, data: Any, stage: str) -> None:
+    def _synchronise(self) -> None:
+        """Let our batch norms follow ``--trainer.sync_batchnorm``, as Lightning has PyTorch's do."""
+        asked = getattr(self.trainer.strategy, "_layer_sync", None) is not None and self.trainer.world_size > 1
+        for layer in self.net.modules():
+            if hasattr(layer, "synchronised"):
+                vars(layer).update(synchronised=asked)
+
+    def _check_trained(self, data: Corpus, stage: str) -> None:
         if self.front_end is not None:
             check_front_end(self.front_end, data.front_end.description())
         if stage != "predict":
@@ -362,7 +371,7 @@ class EmotionClassifier(LightningModule):
         if stage == "fit":
             self.history = data.extended_history(self.history)
 
-    def _take_from(self, data: Any) -> None:
+    def _take_from(self, data: Corpus) -> None:
         self.front_end = data.front_end.description()
         self.history = self.history or data.extended_history([])
         if self.normalize in ("bin", "global", "pixel"):
@@ -410,7 +419,7 @@ class EmotionClassifier(LightningModule):
         for data in self._without_module(loaders):
             self._check_trained(data, stage)
 
-    def _without_module(self, loaders: Any) -> list[Any]:
+    def _without_module(self, loaders: Any) -> list[Corpus]:
         if getattr(self.trainer, "datamodule", None) is not None:
             return []
         loaders = CombinedLoader(loaders).flattened  # Lightning takes one, or any lists and dicts of them
@@ -457,7 +466,7 @@ class EmotionClassifier(LightningModule):
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for name in AS_TRAINED:
             setattr(self, name, settings.get(name, getattr(self, name)))
-        data = getattr(self._trainer, "datamodule", None)
+        data: Corpus | None = getattr(self._trainer, "datamodule", None)
         if self._trainer is not None and data is not None:
             self._check_trained(data, TrainerFn(self._trainer.state.fn).value)
 
@@ -514,7 +523,8 @@ class EmotionClassifier(LightningModule):
             loss = losses[owners >= 0].sum() / max(len(targets), 1)
         metrics.update(probabilities, targets)
         scores: dict[str, Any] = {f"{stage}/loss": loss, **dict(metrics.items())}
-        after_fit = self.trainer.state.fn == TrainerFn.VALIDATING and self.global_step > 0  # no further point of curves
+        # The validation of the chosen checkpoint after a fit is no further point of its curves.
+        after_fit = self._trainer and self._trainer.state.fn == TrainerFn.VALIDATING and self.global_step > 0
         for name, score in scores.items():
             # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
             self.log(

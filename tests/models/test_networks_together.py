@@ -24,6 +24,8 @@ def trained(
     for module in net.modules():
         if hasattr(module, "p"):  # dropout that is no option
             module.p = 0.0
+        if hasattr(module, "synchronised"):
+            module.synchronised = together
     frames = net.feature_shape[-1]
     lengths = torch.tensor([frames, frames // 2, frames // 4 * 3, frames])
     loudness = torch.arange(1, 5).view(4, *[1] * len(net.feature_shape))  # so that the halves' statistics are not alike

@@ -18,6 +18,7 @@ from ser.data import Augment, LogMel, PeakNoise, Preprocess
 from ser.data.loaders import FILLER, Batch, EvalSampler
 from ser.errors import UserError
 from ser.models import CoRNN, DyCNN
+from ser.models.layers import BatchNorm
 from ser.training.schedules import InverseTimeDecay
 from ser.training.task import EmotionClassifier
 from tests.conftest import Mean
@@ -277,6 +278,15 @@ def test_a_checkpoint_of_other_emotions_or_another_network_is_refused(data, trai
         EmotionClassifier(Mean(4), ["sadness", "anger", "happiness", "neutral"]).on_load_checkpoint(checkpoint)
     with pytest.raises(UserError, match="another network"):
         EmotionClassifier(Mean(4, (1, 13, 300)), data.labels).on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(("asked", "devices"), [(True, 2), (False, 2), (True, 1)])
+def test_batch_norms_are_synchronised_where_the_trainer_is_asked_to(make_trainer, asked, devices):
+    task = EmotionClassifier(nn.Sequential(CoRNN(2, (3, 8, 100)), BatchNorm(2)), ["a", "b"])
+    task.trainer = make_trainer(1, devices=devices, strategy="ddp", sync_batchnorm=asked)
+    task.setup("fit")
+    found = {type(m).__name__: m.synchronised for m in task.modules() if hasattr(m, "synchronised")}
+    assert found == dict.fromkeys(("BatchNorm", "MaskedBatchNorm"), asked and devices > 1)
 
 
 def test_a_schedule_that_watches_validation(data, trainer):
