@@ -26,7 +26,7 @@ _ONE_AT_A_TIME = threading.Lock()  # audiomentations draws from the process's ow
 class PeakNoise(BaseWaveformTransform):  # type: ignore[misc]  # audiomentations has no types
     """White noise in proportion to the waveform's peak: x + a N(0, 1), a = ``max_share`` U(0, 1) max |x|.
 
-    The common recipe of which paper 004 names the "threshold value" 0.1 (Yadav et al., augmentation).
+    The common recipe whose "threshold value" is 0.1 in paper 004 (Yadav et al., augmentation).
 
     Args:
         max_share: Largest standard deviation of the noise, as a share of the largest magnitude.
@@ -52,20 +52,19 @@ class PeakNoise(BaseWaveformTransform):  # type: ignore[misc]  # audiomentations
 
 
 class Augment:
-    """What is done to the waveforms of training utterances, after cleaning and before they are cut to length.
+    """Augmentation of the waveforms of training utterances, after cleaning and before truncation.
 
     Validation and test utterances are never changed.
 
     Args:
-        copies: Each transform makes one fixed copy of every training utterance, which is cached; the training set
-            grows by as many times. Random choices follow from the recording's content.
-        online: Transforms, one after the other, of every training utterance whenever it is fetched, which then takes
-            the place of the original. Random choices follow from the run's seed, the epoch and the utterance, whatever
-            the number of workers and devices.
+        copies: Each transform makes one fixed, cached copy of every training utterance. Random choices depend on the
+            recording's content.
+        online: Transforms that are applied in order whenever a training utterance is fetched, in place of the original.
+            Random choices depend on the run's seed, the epoch and the utterance, not on workers and devices.
 
     Raises:
-        UserError: Both are given, or a copy may come out unchanged, or differently every time; or a transform needs a
-            package that is not installed.
+        UserError: Both are given; a copy might be unchanged or not reproducible; or a transform needs a package that is
+            not installed.
     """
 
     def __init__(
@@ -76,21 +75,21 @@ class Augment:
         self.copies = list(copies or [])
         self.online = list(online or [])
         if self.copies and self.online:
-            raise UserError("augment has copies and online transforms; give one of them.")
+            raise UserError("augment has copies and online transforms; give only one of them.")
         unsure = [type(transform).__name__ for transform in self.copies if transform.p < 1]
         if unsure:
             raise UserError(
-                f"augment.copies: {', '.join(unsure)} would leave some copies as the original is, with probability "
-                "1 - p; give p: 1.0."
+                f"augment.copies: {', '.join(unsure)} would leave some copies unchanged, with probability 1 - p; give "
+                "p: 1.0."
             )
         for transform in (*self.copies, *self.online):
             if isinstance(transform, TimeStretch) and transform.method == _STRETCH and transform.min_rate < 0.5:
                 raise UserError(
-                    f"TimeStretch(min_rate={transform.min_rate}): below 0.5, the method {_STRETCH} is random whatever "
-                    "the seed. Give min_rate: 0.5, or method: librosa_phase_vocoder."
+                    f"TimeStretch(min_rate={transform.min_rate}): below 0.5, the method {_STRETCH} ignores the "
+                    "seed. Give min_rate: 0.5, or method: librosa_phase_vocoder."
                 )
             if isinstance(transform, AddBackgroundNoise):
-                # The one argument that no attribute keeps, and that must be None: ser.settings.recipe looks for it.
+                # The one argument that is no attribute, and must be None: ser.settings.recipe describes it.
                 transform.lru_cache_size = None
             _try(transform)
 
@@ -101,13 +100,13 @@ class Augment:
             content: Hash of the recording.
 
         Returns:
-            For every copy its key, and what makes it.
+            For every copy its key and the change that makes it.
         """
         return {f"{content}-{name}": Seeded((t,), seed_of(content, name)) for name, t in self._named_copies}
 
     @cached_property
     def _named_copies(self) -> list[tuple[str, BaseWaveformTransform]]:
-        times = Counter[str]()  # the same transform may be given twice, for two draws
+        times = Counter[str]()  # a transform may be given twice, with other random numbers
         named = []
         for transform in self.copies:
             name = digest(transform)
@@ -118,7 +117,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Seeded:
-    """Random transforms, one after the other, made a function: of equal waveforms they make equal ones.
+    """Random transforms in order, with a fixed seed: equal waveforms give equal results.
 
     Attributes:
         transforms: From audiomentations.
@@ -137,7 +136,7 @@ class Seeded:
 
 
 def _try(transform: BaseWaveformTransform) -> None:
-    """Apply a transform once: some import what they need only then, which would be in the middle of a fit."""
+    """Apply a transform once: some import their packages only then, which would be in the middle of a fit."""
     once = copy(transform)
     once.p = 1.0
     try:
@@ -145,7 +144,7 @@ def _try(transform: BaseWaveformTransform) -> None:
     except ImportError as error:
         raise UserError(
             f"{type(transform).__name__} needs a package that is not installed: {error}. "
-            "Install audiomentations[extras], or leave this transform out."
+            "Install audiomentations[extras], or remove this transform."
         ) from error
 
 
@@ -156,7 +155,7 @@ def seed_of(*parts: Any) -> int:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed what audiomentations draws from, and leave it as it was."""
+    """Seed the random numbers of audiomentations, and restore their state."""
     plain, numpy = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

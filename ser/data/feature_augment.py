@@ -1,6 +1,6 @@
 """Augmentation of features, in the training step only: SpecAugment and mixup.
 
-Random numbers are torch's own, which the task seeds anew in every epoch on every process.
+Random numbers are torch's, which the task seeds in every epoch on every process.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from ser.errors import UserError
 class SpecAugment(nn.Module):
     """Sets bands of mel bins and stretches of time to zero, the mean of standardised features.
 
-    Every utterance has its own bands and stretches, the same in all of its channels. A waveform has no bins, so that
-    only stretches of time are masked there.
+    Every utterance has its own bands and stretches, the same in all channels. In a waveform, which has no bins, only
+    stretches of time are masked.
 
     Source: Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019,
     without time warping.
@@ -32,7 +32,7 @@ class SpecAugment(nn.Module):
         super().__init__()
         for name, value in {"bin_masks": bin_masks, "time_masks": time_masks}.items():
             if value < 0:
-                raise UserError(f"{name} is {value}; it must be a number of masks, or 0 for none.")
+                raise UserError(f"{name} is {value}; it must be at least 0.")
         for name, value in {"bin_width": bin_width, "time_width": time_width}.items():
             if value < 1:
                 raise UserError(f"{name} is {value}; it must be at least 1.")
@@ -53,13 +53,13 @@ class SpecAugment(nn.Module):
 
 
 class Mixed(NamedTuple):
-    """A batch of which every utterance is laid over another.
+    """A batch of utterances that are each mixed with another.
 
     Attributes:
         features: (B, ..., T).
-        lengths: (B,) valid frames: of the longer of the two.
-        others: (B,) the utterance of the batch that each was mixed with.
-        share: Share of the utterance itself, at least a half.
+        lengths: (B,) valid frames: those of the longer utterance.
+        others: (B,) index of the utterance that each was mixed with.
+        share: Of the utterance itself, at least a half.
     """
 
     features: Tensor
@@ -69,7 +69,7 @@ class Mixed(NamedTuple):
 
 
 def mix_up(features: Tensor, lengths: Tensor, alpha: float) -> Mixed:
-    """Lay every utterance over another of its batch, with one share for all, drawn from Beta(alpha, alpha).
+    """Mix every utterance with another of its batch, by one share for all, drawn from Beta(alpha, alpha).
 
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018.
 

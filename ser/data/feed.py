@@ -1,4 +1,4 @@
-"""From utterances to what loaders fetch: cached rows of their segments and copies, or features computed anew."""
+"""From utterances to datasets: cached rows of their segments and copies, or features computed anew."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class Feed:
 
     Args:
         table: The utterances.
-        recordings: What a look into the file of each told.
+        recordings: Properties of the file of each.
         labels: Names of the classes.
         front_end: Computes features.
         cache_dir: Folder of all caches.
-        augment: What is done to those that are trained on.
+        augment: Augmentation of training utterances.
     """
 
     table: Sequence[Utterance]
@@ -41,18 +41,18 @@ class Feed:
     augment: Augment
 
     def fill(self, trained: Sequence[int] = (), cluster: Cluster | None = None) -> None:
-        """Compute what the cache lacks: every utterance, and the augmented copies of those that are trained on."""
+        """Compute what the cache lacks: every utterance, and the augmented copies of training utterances."""
         copied = set(trained)
         pieces = [piece for i in range(len(self.table)) for piece in self._pieces(i, copies=i in copied)]
         self.store.add(pieces, cluster)
 
     def items(self, positions: Sequence[int], *, training: bool) -> Items:
-        """Return what is drawn or gone through.
+        """Return the items of utterances.
 
         Args:
-            positions: Utterances.
-            training: Every segment of every utterance and of its copies is an item. Otherwise every utterance is, with
-                all of its segments and without copies.
+            positions: The utterances.
+            training: Every segment of every utterance and of its copies is an item; otherwise every utterance is one,
+                with all of its segments and without copies.
         """
         found = []
         for i in positions:
@@ -64,13 +64,13 @@ class Feed:
         return Items(*np.array(found, np.int64).reshape(-1, 4).T)
 
     def stored(self, items: Items, *, trim: bool) -> FeatureSet:
-        """Return items' features, from the cache."""
+        """Return items with features from the cache."""
         rows = self.store.rows
         lengths = torch.from_numpy(rows.lengths)
         return FeatureSet(rows, lengths, items, self._targets(items.positions.tolist()), trim)
 
     def online(self, items: Items, *, trim: bool) -> OnlineSet:
-        """Return segments' features, augmented anew every time."""
+        """Return segments with features that are augmented anew each time."""
         paths = [utterance.path for utterance in self.table]
         targets = self._targets(items.positions.tolist())
         return OnlineSet(self.front_end, self.augment.online, paths, items, targets, trim)

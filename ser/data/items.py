@@ -1,4 +1,4 @@
-"""Items: what training draws and evaluation goes through, and the rows of the cache that each has."""
+"""Items: the units of training and evaluation, and the rows of the feature cache that each has."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,10 +14,10 @@ class Items(NamedTuple):
     """N items of one or more consecutive rows of the cache each.
 
     Attributes:
-        positions: (N,) the utterance of each: its place in the corpus's list.
+        positions: (N,) the utterance of each: its index in the corpus's table.
         firsts: (N,) first row.
         counts: (N,) number of rows.
-        copies: (N,) 0 for an utterance as it was recorded, otherwise the number of its augmented copy, from 1.
+        copies: (N,) 0 for the original recording, otherwise the number of its augmented copy, from 1.
     """
 
     positions: IntArray
@@ -31,9 +31,9 @@ class Items(NamedTuple):
 
 
 def check_rows(items: Mapping[Partition, Items], split: Split) -> None:
-    """Hold what loaders fetch against the split: the last step of the leakage audit.
+    """Compare the items of loaders with the split: the last step of the leakage audit.
 
-    Copies and segments belong to the partition of their source, and nothing but training holds copies.
+    Copies and segments belong to the partition of their source, and only train has copies.
 
     Args:
         items: Of every partition, or of those that are evaluated.

@@ -1,4 +1,4 @@
-"""Batches: fetched whole, in an order that the seed and the epoch decide."""
+"""Datasets and samplers: whole batches, in an order that depends on seed and epoch alone."""
 
 import os
 import socket
@@ -21,24 +21,24 @@ from ser.errors import UserError
 from ser.features.front_end import FrontEnd
 from ser.features.shards import Rows
 
-UNKNOWN = -1  # target of an utterance whose emotion is not known
-FILLER = -1  # what a process draws that has no utterance to evaluate; the position of what it fetches instead
+UNKNOWN = -1  # target of an utterance without a label
+FILLER = -1  # item of a process without utterances to evaluate, and position of the utterance that it fetches instead
 
-SOCKET = "/pymp-12345678/listener-12345678"  # as multiprocessing names one in the folder for temporary files
-LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes of a socket's name
+SOCKET = "/pymp-12345678/listener-12345678"  # path of a multiprocessing socket below the folder for temporary files
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes of a socket's path
 
 Sampling = Literal["shuffle", "balanced"]
 
 
 class Batch(NamedTuple):
-    """A batch of segments; an utterance that is not divided is one.
+    """A batch of segments; an undivided utterance is one segment.
 
     Attributes:
-        features: (B, ..., T), zero behind each segment's end.
+        features: (B, ..., T), zero after each segment's end.
         lengths: (B,) valid frames of each.
-        targets: (B,) positions in the corpus's labels; ``UNKNOWN`` where the emotion is unknown.
-        positions: (B,) the utterance of each: its place in the corpus's list, or ``FILLER`` for one that must not be
-            counted. Those of one utterance are neighbours.
+        targets: (B,) class numbers; ``UNKNOWN`` without a label.
+        positions: (B,) the utterance of each: its index in the corpus's table, or ``FILLER`` for one that must not be
+            counted. Segments of one utterance are adjacent.
     """
 
     features: Tensor
@@ -55,7 +55,7 @@ class FeatureSet(Dataset[Batch]):
         lengths: Valid frames of all segments.
         items: The N items.
         targets: Class number of each item's utterance.
-        trim: Cut each batch behind its longest segment instead of leaving all T frames.
+        trim: Cut each batch after its longest segment instead of keeping all T frames.
     """
 
     def __init__(self, rows: Rows, lengths: Tensor, items: Items, targets: Sequence[int], trim: bool = False) -> None:
@@ -69,14 +69,14 @@ class FeatureSet(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def expect(self, draws: Sequence[int]) -> None:
-        """Have the system read what will be fetched soon from the disk."""
+    def read_ahead(self, draws: Sequence[int]) -> None:
+        """Have the system read from the disk what will be fetched soon."""
         if len(self):
-            self.rows.expect(self.items.rows(np.array(draws, np.int64) % len(self)))
+            self.rows.read_ahead(self.items.rows(np.array(draws, np.int64) % len(self)))
 
     def __getitems__(self, draws: list[int]) -> Batch:
         """Fetch a whole batch at once; PyTorch's loader prefers this to one call per item."""
-        chosen = np.array(draws) % len(self)  # in whatever epoch
+        chosen = np.array(draws) % len(self)  # in any epoch
         counts = torch.from_numpy(self.items.counts[chosen])
         rows = self.items.rows(chosen)
         lengths = self.lengths[rows]
@@ -90,17 +90,17 @@ class FeatureSet(Dataset[Batch]):
 
 
 class OnlineSet(Dataset[Batch]):
-    """Segments of utterances that are read and augmented anew whenever they are fetched.
+    """Segments of utterances that are read and augmented anew each time.
 
     All segments of an utterance are cut from the same augmented waveform in an epoch.
 
     Args:
         front_end: Computes their features.
-        transforms: One after the other.
-        paths: Audio files of the corpus's list.
-        items: The N segments, which the unchanged recordings have in the cache.
+        transforms: Applied in this order.
+        paths: Audio files of the corpus's table.
+        items: The N segments, as the unchanged recordings have them in the cache.
         targets: Class number of each item's utterance.
-        trim: Cut each batch behind its longest segment instead of leaving all T frames.
+        trim: Cut each batch after its longest segment instead of keeping all T frames.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class OnlineSet(Dataset[Batch]):
         self.targets = torch.tensor(list(targets))
         self.positions = torch.from_numpy(items.positions)
         _, first, own, counts = np.unique(items.positions, return_index=True, return_inverse=True, return_counts=True)
-        numbers = np.arange(len(own)) - first[own]  # segments of an utterance are neighbours
+        numbers = np.arange(len(own)) - first[own]  # segments of an utterance are adjacent
         self.places = list(zip(numbers.tolist(), counts[own].tolist(), strict=True))
         self.trim = trim
         self.seed = run_seed()
@@ -126,7 +126,7 @@ class OnlineSet(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def expect(self, draws: Sequence[int]) -> None:
+    def read_ahead(self, draws: Sequence[int]) -> None:
         """Do nothing: recordings are small, and computing takes longer than reading."""
 
     def __getitems__(self, draws: list[int]) -> Batch:
@@ -146,9 +146,9 @@ class OnlineSet(Dataset[Batch]):
 
 
 class ReadAheadSampler(DistributedSampler[int]):
-    """Base class: draws of one process, which the set is told of a batch before they are fetched.
+    """Base class: items of one process, which the dataset reads ahead by a batch.
 
-    So the disk reads while the model is trained, though batches may be fetched in the training process itself.
+    So the disk reads while the model is trained, even if batches are fetched in the training process itself.
 
     Attributes:
         batch_size: Items that are fetched at once.
@@ -159,30 +159,30 @@ class ReadAheadSampler(DistributedSampler[int]):
 
     @abstractmethod
     def draws(self) -> Sequence[int]:
-        """Return what this process draws in the epoch."""
+        """Return the items of this process in the epoch."""
 
     def __iter__(self) -> Iterator[int]:
         draws, size = self.draws(), self.batch_size
-        self.dataset.expect(draws[:size])
+        self.dataset.read_ahead(draws[:size])
         for start in range(0, len(draws), size):
-            self.dataset.expect(draws[start + size : start + 2 * size])
+            self.dataset.read_ahead(draws[start + size : start + 2 * size])
             yield from draws[start : start + size]
 
 
 class TrainSampler(ReadAheadSampler):
-    """Draws training items for one process: numbers of items that, as they also tell the epoch, never come again.
+    """Draws training items for one process, as numbers that also encode the epoch.
 
     Args:
         dataset: N items, with their ``targets``; item i of epoch e is drawn as e N + i.
-        num_replicas: Processes that share the items.
+        num_replicas: Number of processes that share the items.
         rank: Of this process.
-        sampling: "shuffle" draws every item once; "balanced" as many items, every class as often as any other.
+        sampling: "shuffle" draws every item once; "balanced" as many items, all classes equally often.
     """
 
     def __init__(
         self, dataset: FeatureSet | OnlineSet, num_replicas: int, rank: int, sampling: Sampling = "shuffle"
     ) -> None:
-        # The sampler adds the epoch: neighbouring seeds must not have each other's orders an epoch later.
+        # The sampler adds the epoch: adjacent seeds must not have each other's orders an epoch later.
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=100_003 * run_seed())
         self.weights = None
         if sampling == "balanced":
@@ -195,15 +195,15 @@ class TrainSampler(ReadAheadSampler):
             drawn = list(DistributedSampler.__iter__(self))
         else:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            everybody = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
-            drawn = everybody[self.rank :: self.num_replicas].tolist()
+            all_drawn = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
+            drawn = all_drawn[self.rank :: self.num_replicas].tolist()
         return [self.epoch * self.items + item for item in drawn]
 
 
 class EvalSampler(ReadAheadSampler):
-    """Divides an evaluation set between processes without repeating utterances to make it even.
+    """Divides an evaluation set between processes without repeating utterances.
 
-    A process without an utterance gets ``FILLER``: it must take part, for the scores are joined over all processes.
+    A process without an utterance gets ``FILLER``: it must take part, since scores are combined over all processes.
     """
 
     def __init__(self, dataset: FeatureSet, num_replicas: int, rank: int) -> None:
@@ -217,33 +217,33 @@ class EvalSampler(ReadAheadSampler):
 
 
 def check_workers(number: int) -> None:
-    """See that loaders can start their workers.
+    """Check that loaders can start their workers.
 
     Raises:
-        UserError: The number is negative, or the folder for temporary files has too long a name for their sockets:
-            without a check, training would wait for its first batch for ever.
+        UserError: The number is negative, or the path of the folder for temporary files is too long for their sockets:
+            training would wait for its first batch forever.
     """
     if number < 0:
-        raise UserError(f"num_workers is {number}; it must be 0, to fetch batches in the training process, or more.")
+        raise UserError(f"num_workers is {number}; it must be at least 0, which starts no workers.")
     folder = tempfile.gettempdir()
     if number and hasattr(socket, "AF_UNIX") and len(os.fsencode(folder)) + len(SOCKET) > LONGEST_SOCKET:
         raise UserError(
-            f"The folder for temporary files, {folder}, has too long a name for the sockets of num_workers = {number}: "
-            f"{len(os.fsencode(folder))} bytes, of which it may have {LONGEST_SOCKET - len(SOCKET)}. Set TMPDIR to a "
-            "shorter one, such as /tmp, or give --data.num_workers 0."
+            f"The path of the folder for temporary files, {folder}, is too long for the sockets of num_workers = "
+            f"{number}: {len(os.fsencode(folder))} bytes, where at most {LONGEST_SOCKET - len(SOCKET)} fit. Set TMPDIR "
+            "to a shorter one, such as /tmp, or give --data.num_workers 0."
         )
 
 
 def loader(
     dataset: FeatureSet | OnlineSet, sampler: ReadAheadSampler, batch_size: int, num_workers: int
 ) -> DataLoader[Batch]:
-    """Return batches of one process's share of a set."""
+    """Return batches of one process's share of a dataset."""
     sampler.batch_size = batch_size
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        collate_fn=_as_it_is,
+        collate_fn=_whole,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
@@ -255,5 +255,5 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
-def _as_it_is(batch: Any) -> Any:
+def _whole(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""Lightning's hooks of every corpus: from utterances and their split to batches of features."""
+"""The Lightning hooks of every corpus: from utterances and their split to batches of features."""
 
 import math
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ from ser.protocols.splits import PARTITIONS, Partition, Split, Utterance
 
 
 class Batches(LightningDataModule, ABC):
-    """Base class: batches of utterances that a subclass lists and divides, see there for the options."""
+    """Base class: batches of utterances that a subclass lists and splits; its options are described there."""
 
     front_end: FrontEnd
     augment: Augment
@@ -44,7 +44,7 @@ class Batches(LightningDataModule, ABC):
     @property
     @abstractmethod
     def recordings(self) -> Sequence[Recording]:
-        """What a look into the file of each told."""
+        """Properties of the file of each."""
 
     @property
     @abstractmethod
@@ -67,7 +67,7 @@ class Batches(LightningDataModule, ABC):
         self._fill_cache()
 
     def setup(self, stage: str) -> None:
-        """Hold what will be fetched against the split.
+        """Compare the items of the loaders with the split.
 
         Raises:
             UserError: A copy or segment is not in the partition of its source, or training ends before its validation.
@@ -75,7 +75,7 @@ class Batches(LightningDataModule, ABC):
         if stage == "fit" and self.trainer is not None:
             check_length(self.trainer, len(self.train_dataloader()))
         if stage != "predict":
-            fetched = PARTITIONS if stage == "fit" else PARTITIONS[1:]  # what is not trained on has no copies
+            fetched = PARTITIONS if stage == "fit" else PARTITIONS[1:]  # copies are made for training only
             check_rows({name: self._items(name) for name in fetched}, self.split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -85,11 +85,11 @@ class Batches(LightningDataModule, ABC):
             data = self._filled.online(self._items("train"), trim=self._trim)
         else:
             data = self._filled.stored(self._items("train"), trim=self._trim)
-        draws = TrainSampler(data, *self._processes, self.sampling)
+        sampler = TrainSampler(data, *self._processes, self.sampling)
         if self.trainer is not None:
-            # Lightning tells a resumed fit's first epoch too late: workers have fetched batches by then.
-            draws.set_epoch(self.trainer.current_epoch)
-        return self._ours(loader(data, draws, self.batch_size, self.num_workers))
+            # Lightning sets a resumed fit's first epoch too late: workers have fetched batches by then.
+            sampler.set_epoch(self.trainer.current_epoch)
+        return self._with_source(loader(data, sampler, self.batch_size, self.num_workers))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches, of whole utterances."""
@@ -104,10 +104,10 @@ class Batches(LightningDataModule, ABC):
         return self._evaluating(self._filled.items(range(len(self.table)), training=False))
 
     def statistics(self, by_frame: bool = False) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each feature over the valid frames of what is trained on.
+        """Return mean and standard deviation of each feature over the valid frames of the training items.
 
         Args:
-            by_frame: Take every frame for itself; all of what is trained on must have all T.
+            by_frame: Compute them for each frame; all training items must have all T frames.
 
         Returns:
             Two tensors of shape (..., 1), or (..., T) by frame.
@@ -142,7 +142,7 @@ class Batches(LightningDataModule, ABC):
 
     @property
     def _filled(self) -> Feed:
-        if self._copied != self._copies_filled:  # for another fold, other copies
+        if self._copied != self._copies_filled:  # another fold has other copies
             self._fill_cache()
             self._copies_filled = self._copied
         return self._feed
@@ -152,7 +152,7 @@ class Batches(LightningDataModule, ABC):
 
     @property
     def _copied(self) -> tuple[int, ...]:
-        """Utterances of which the cache is to hold augmented copies."""
+        """Utterances with augmented copies in the cache."""
         return self.split.train if self.augment.copies and self._fitting else ()
 
     def _items(self, name: Partition) -> Items:
@@ -160,23 +160,23 @@ class Batches(LightningDataModule, ABC):
 
     def _evaluating(self, items: Items) -> DataLoader[Batch]:
         data = self._filled.stored(items, trim=self._trim)
-        return self._ours(loader(data, EvalSampler(data, *self._processes), self.batch_size, self.num_workers))
+        return self._with_source(loader(data, EvalSampler(data, *self._processes), self.batch_size, self.num_workers))
 
-    def _ours(self, batches: DataLoader[Batch]) -> DataLoader[Batch]:
-        """Let a loader that is used without this data module say whose it is."""
+    def _with_source(self, batches: DataLoader[Batch]) -> DataLoader[Batch]:
+        """Mark a loader, which may be used without this data module, with its source."""
         batches.source = self
         return batches
 
 
 def check_length(trainer: Any, batches: int) -> None:
-    """See that there is something to train on, and that what is chosen on validation gets one.
+    """Check that there are training batches, and a validation before training ends if a callback monitors it.
 
     Args:
         trainer: Lightning's, with its limits.
         batches: Training batches of an epoch.
 
     Raises:
-        UserError: Nothing is trained on, or training ends before the first validation, and a callback monitors that.
+        UserError: There is no training batch, or training ends before the first monitored validation.
     """
     accumulate, every = int(trainer.accumulate_grad_batches), trainer.check_val_every_n_epoch
     if accumulate < 1:
@@ -191,7 +191,7 @@ def check_length(trainer: Any, batches: int) -> None:
     interval = trainer.val_check_interval
     batches = share(trainer.limit_train_batches, batches)
     if not batches:
-        raise UserError(f"limit_train_batches is {trainer.limit_train_batches}, which leaves no batch to train on.")
+        raise UserError(f"limit_train_batches is {trainer.limit_train_batches}, which leaves no training batch.")
     if (
         isinstance(interval, int | float)
         and not 0 < interval <= (batches if isinstance(interval, int) else 1)
@@ -211,7 +211,7 @@ def check_length(trainer: Any, batches: int) -> None:
     last = min((end for end in ends if end >= 0), default=first)
     if last < first:
         raise UserError(
-            f"Training ends after step {last} of the optimiser, and the first validation comes after step {first}: no "
-            "checkpoint could be chosen. Give more --trainer.max_steps or --trainer.max_epochs, or validate earlier "
+            f"Training ends after step {last} of the optimiser, before the first validation after step {first}: no "
+            "checkpoint could be selected. Increase --trainer.max_steps or --trainer.max_epochs, or validate earlier "
             "(--trainer.check_val_every_n_epoch, --trainer.val_check_interval)."
         )

@@ -87,8 +87,8 @@ class Rows:
             found[chosen] = of_shard[rows[chosen] - first]
         return found
 
-    def expect(self, rows: IntArray) -> None:
-        """Have the system read rows from the disk by the time that they are needed, if it can."""
+    def read_ahead(self, rows: IntArray) -> None:
+        """Have the system read rows from the disk before they are needed, if it can."""
         if hasattr(os, "posix_fadvise"):
             for file, shard, chosen in self._files(rows):
                 for number in (rows[chosen] - self._firsts[shard]).tolist():

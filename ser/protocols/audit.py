@@ -10,19 +10,19 @@ from ser.protocols.splits import PARTITIONS, Protocol, Split, Utterance
 from ser.settings.config_yaml import flow
 from ser.settings.names import look_alikes, some
 
-FEW = 10  # utterances of a validation set of which chance decides
+FEW = 10  # utterances of a validation set that are too few to select a checkpoint
 FEW_OF_AN_EMOTION = 2
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a split's partitions share, and what they lack.
+    """What the partitions of a split share and lack.
 
     Attributes:
-        leaks: What the protocol forbids, a sentence each.
-        faults: What leaves nothing to train, to choose or to test, with the way out, a paragraph each.
+        leaks: What is shared against the protocol, a sentence each.
+        faults: What makes training, selection or test impossible, and how to fix it, a paragraph each.
         tolerated: What is shared as the protocol allows, a sentence each.
-        warnings: What makes a score worth less, a sentence each.
+        warnings: What makes a score less reliable, a sentence each.
     """
 
     leaks: tuple[str, ...]
@@ -32,32 +32,32 @@ class Audit:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What every output says."""
+        """Notes for every output."""
         return (*self.tolerated, *self.warnings)
 
     def enforce(self) -> None:
-        """Stop on a leak, or a fault.
+        """Stop at a leak or a fault.
 
         Raises:
-            UserError: Naming what is shared, or lacking.
+            UserError: Partitions share or lack something.
         """
         if self.leaks:
-            raise UserError("The split leaks, so its scores would mean nothing:\n  " + "\n  ".join(self.leaks))
+            raise UserError("The split leaks, so its scores would be meaningless:\n  " + "\n  ".join(self.leaks))
         if self.faults:
-            raise UserError("The scores of this split would mean nothing:\n  " + "\n  ".join(self.faults))
+            raise UserError("The scores of this split would be meaningless:\n  " + "\n  ".join(self.faults))
 
 
 def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split, protocol: Protocol) -> Audit:
-    """Compare every two partitions of a split, and look at the emotions of each.
+    """Compare every two partitions of a split, and check the emotions of each.
 
-    Speakers may be shared where the protocol is not speaker-disjoint, sessions and sentences likewise; the same
-    recording in two partitions is always a leak, but for a test that is the validation set by the protocol's own word.
+    Speakers, sessions and sentences may be shared if the protocol is not disjoint in them; the same recording in two
+    partitions is always a leak, except where the protocol says that the test is the validation set.
 
     Args:
         utterances: All of them.
         digests: Hash of the content of each utterance's file.
         split: Positions in ``utterances``.
-        protocol: Says what is forbidden.
+        protocol: Defines what must be disjoint.
     """
     leaks: list[str] = []
     notes: list[str] = []
@@ -66,8 +66,8 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
     if protocol.test_is_validation:
         pairs.remove(("val", "test"))
         notes.append(
-            "The test is the validation set, as in the paper: the checkpoint was chosen on the utterances that are "
-            "scored, so the score is too good."
+            "The test is the validation set, as in the paper: the checkpoint was selected on the scored utterances, "
+            "so the score is optimistic."
         )
     for one, other in pairs:
         ours, theirs = split[one], split[other]
@@ -96,7 +96,7 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
 
 
 def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol) -> Iterator[str]:
-    """Say what test and train have in common without being forbidden, and what is not used at all."""
+    """Yield what train and test share as the protocol allows, and the number of unused utterances."""
     for fact, verb, forbidden in (
         ("session", "recorded", protocol.session_disjoint),
         ("sentence", "spoken", protocol.sentence_disjoint),
@@ -111,27 +111,27 @@ def _tolerated(utterances: Sequence[Utterance], split: Split, protocol: Protocol
 
 
 def _faults(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], split: Split) -> Iterator[str]:
-    """Say what a fit cannot learn, choose or be tested on."""
+    """Yield what makes training, selection or test impossible."""
     train, val, test = (_emotions(utterances, split[name]) for name in PARTITIONS)
     lacking = [emotion for emotion in test if emotion not in train]
     if not lacking and min(len(train), len(val)) > 1:
         return
-    # Where a speaker's name holds the emotion, no choice of speakers or emotions helps.
+    # If the speaker's name is the emotion, no choice of speakers or emotions helps.
     mistaken = all(len(emotions) == 1 for emotions in spoken.values())
     if mistaken:
         yield (
-            "Every speaker has one emotion only. Does the emotion stand where the speaker is looked for? Mend "
+            "Every speaker has one emotion only. Is the emotion taken for the speaker? Correct "
             "--data.speaker_pattern, or the column speaker of your table."
         )
     if len(train) == 1:
-        yield f"train holds one emotion, {some([*train])}: there is nothing to tell apart."
+        yield f"train holds one emotion, {some([*train])}: there is nothing to learn."
     if len(val) == 1:
         tested = {utterances[i].speaker for i in split.test}
         several = sorted(name for name, emotions in spoken.items() if len(emotions) > 1 and name not in tested)
         most = max(several, key=lambda name: len(spoken[name]), default=None)
-        way = f" Choose on {most!r} (--data.protocol.validation_speaker), or on several speakers (SpeakerKFold)."
+        way = f" Validate on {most!r} (--data.protocol.validation_speaker), or several speakers (SpeakerKFold)."
         yield (
-            f"val holds one emotion, {some([*val])} ({_utterances(val.total())}): its score cannot choose the "
+            f"val holds one emotion, {some([*val])} ({_utterances(val.total())}): its score cannot select the "
             f"checkpoint.{way if most is not None else ''}"
         )
     if lacking:
@@ -140,40 +140,40 @@ def _faults(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], spl
             f"'{flow({lacking[0]: next(iter(train), lacking[0])})}'), or choose another protocol."
         )
         yield (
-            f"test holds {some(lacking)}, which train lacks: what is not trained on cannot be recognised."
+            f"test holds {some(lacking)}, which train lacks, so it cannot be recognised."
             f"{way if len(train) > 1 and not mistaken else ''}"
         )
 
 
 def _lacking(utterances: Sequence[Utterance], split: Split) -> Iterator[str]:
-    """Say which emotions a partition has none of, or too few."""
+    """Yield the emotions of which a partition has no utterance or too few."""
     train, val, test = (_emotions(utterances, split[name]) for name in PARTITIONS)
     known = sorted({utterance.emotion for utterance in utterances})
     if absent := [emotion for emotion in known if emotion not in train]:
-        yield f"train holds no {some(absent)}, so UAR cannot reach 100 % where it is spoken."
+        yield f"train holds no {some(absent)}, so UAR cannot reach 100 % where it occurs."
     if val.total() < FEW:
-        yield f"val holds {_utterances(val.total())}: chance has a part in which checkpoint is chosen."
+        yield f"val holds {_utterances(val.total())}: the choice of the checkpoint is partly chance."
     if few := [f"{emotion} ({val[emotion]})" for emotion in train if val[emotion] < FEW_OF_AN_EMOTION]:
-        yield f"val holds fewer than {FEW_OF_AN_EMOTION} utterances of {some(few)}, on which the checkpoint is chosen."
+        yield f"val holds fewer than {FEW_OF_AN_EMOTION} utterances of {some(few)}, to select the checkpoint on."
     if absent := [emotion for emotion in known if emotion not in test]:
         yield f"test holds no {some(absent)}: its UAR is over the other emotions."
 
 
 def _doubtful(utterances: Sequence[Utterance], spoken: Mapping[str, set[str]], protocol: Protocol) -> Iterator[str]:
-    """Say what looks wrong with the names of speakers and emotions."""
+    """Yield what looks wrong about the names of speakers and emotions."""
     if len(spoken) * 2 > len(utterances):
         yield (
-            f"There are {len(spoken)} speakers of {_utterances(len(utterances))}: is the speaker's name more than the "
-            "speaker? If so, voices of the test are trained on. See --data.speaker_pattern, or the column speaker."
+            f"There are {len(spoken)} speakers for {_utterances(len(utterances))}: do the names hold more than the "
+            "speaker? Then test speakers are trained on. See --data.speaker_pattern, or the column speaker."
         )
     elif single := _single(spoken):
         yield (
-            f"{len(single)} of {len(spoken)} speakers have one emotion each, such as {single[0]}: a voice tells the "
-            "emotion then."
+            f"{len(single)} of {len(spoken)} speakers have one emotion each, such as {single[0]}: a network could "
+            "learn the voice instead."
         )
     ways = {
         "emotion": "count one as the other with --data.merge",
-        "speaker": "one voice may be in train and in test: rename one, or take another column (--data.columns)",
+        "speaker": "one speaker may be in train and test: rename one, or use another column (--data.columns)",
         **({"session": "rename one"} if protocol.session_disjoint else {}),
         **({"sentence": "rename one"} if protocol.sentence_disjoint else {}),
     }
@@ -196,7 +196,7 @@ def _by_speaker(utterances: Sequence[Utterance]) -> Mapping[str, set[str]]:
 
 
 def _single(spoken: Mapping[str, set[str]]) -> list[str]:
-    """Return the speakers of one emotion each, if they are most of all."""
+    """Return the speakers of one emotion each, if they are the majority."""
     single = sorted(speaker for speaker, emotions in spoken.items() if len(emotions) == 1)
     return single if len(single) * 2 > len(spoken) else []
 

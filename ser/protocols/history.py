@@ -1,9 +1,9 @@
-"""What a network has seen: every fit that led to it, and whether a split can still be scored with it.
+"""What a network has seen: every fit that led to it, and whether it can still be scored on a partition.
 
-A checkpoint carries its history: of every fit the corpus, protocol and fold, the speakers, and compact digests of the
-recordings, for training and validation. It holds no file names. People are recognised by their recordings, whatever
-corpus and name these come under, and by their names within one corpus. A copy that was cut, resampled or encoded anew
-has another content, so only its corpus's name tells whose voice it is.
+A checkpoint carries its history: for every fit the corpus, protocol and fold, the speakers, and compact digests of the
+training and validation recordings, without file names. Speakers are identified by their recordings, under any corpus
+and name, and by their names within one corpus. A copy that was cut, resampled or encoded again has other content, so
+its speakers are identified by name only.
 """
 
 import base64
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ser.protocols.fold import Fold
     from ser.protocols.splits import Partition
 
-DIGEST_BYTES = 8  # of each recording, sentence and session: two of a million are alike once in thirty million corpora
+DIGEST_BYTES = 8  # of each recording, sentence and session: two of a million collide once in thirty million corpora
 SEEN: tuple["Partition", ...] = ("train", "val")
 NAMED = 10  # speakers that a message names
 CONTENTS = ("recordings", "other_recordings", "sessions", "sentences")
 OLD = (
-    "The checkpoint is of an older format, which knows its speakers by name only: recordings could not be compared "
+    "The checkpoint has an older format, which holds the names of its speakers only: recordings could not be compared "
     "with those that it was trained on."
 )
 
@@ -35,10 +35,10 @@ class Identity(NamedTuple):
     """Which corpus this is.
 
     Attributes:
-        name: For people.
+        name: To show.
         origin: Equal for two corpora in which equal names of speakers mean the same people.
         kind: Name of its class, "Table" for every table.
-        stated: Whether a user has named it.
+        stated: Whether the name was given by the user.
     """
 
     name: str
@@ -51,9 +51,9 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
     """Return what a checkpoint keeps of a fit, as plain data.
 
     Args:
-        fold: What is trained on and chosen on.
-        corpus: Whose utterances these are.
-        facts: What else is to be known of it.
+        fold: The fold that was trained and validated on.
+        corpus: Of its utterances.
+        facts: Other facts to keep.
     """
     utterances = {name: [fold.table[i] for i in fold.split[name]] for name in SEEN}
     speakers = {name: sorted({u.speaker for u in spoken}) for name, spoken in utterances.items()}
@@ -79,10 +79,10 @@ def fit_record(fold: "Fold", corpus: Identity, **facts: Any) -> Fit:
 
 
 def check_history(history: Sequence[Fit]) -> None:
-    """Look whether a history from elsewhere can be compared with anything.
+    """Check that a history from elsewhere is well-formed.
 
     Raises:
-        TypeError, KeyError, ValueError, AttributeError: Names are no text, digests are none, or they are missing.
+        TypeError, KeyError, ValueError, AttributeError: Names or digests are missing or invalid.
     """
     for fit in history:
         names = [fit["corpus"], *(fit.get(key, "") for key in ("origin", "kind", "fingerprint"))]
@@ -93,30 +93,30 @@ def check_history(history: Sequence[Fit]) -> None:
 
 
 def in_short(history: Sequence[Fit]) -> list[dict[str, Any]]:
-    """Return a history without its digests, for people."""
+    """Return a history without its digests, to show."""
     return [{key: value for key, value in fit.items() if key not in CONTENTS} for fit in history]
 
 
 def extended(history: Sequence[Fit], fit: Fit) -> list[Fit]:
-    """Return a history with one more fit, or as it was where that fit goes on."""
+    """Return a history with one more fit, or unchanged if that fit was resumed."""
     return [*history] if history and history[-1].get("fingerprint") == fit["fingerprint"] else [*history, fit]
 
 
 def check_unseen(history: Sequence[Fit], fold: "Fold", partition: "Partition", corpus: Identity) -> list[str]:
-    """Compare a split with everything that a network was trained or chosen on.
+    """Check that a partition is disjoint from everything that a network was trained or selected on.
 
     Args:
         history: Of the network.
         fold: Its ``partition`` is to be scored; what its own fit shares with it is in its audit.
-        partition: "test" must be of nobody that the network was trained or chosen on, "val" of nobody trained on; where
-            the protocol shares speakers, sentences or sessions, only of other recordings.
+        partition: "test" must be disjoint from all training and validation, "val" from all training: in speakers,
+            sentences and sessions unless the protocol shares these, and always in recordings.
         corpus: Of the fold.
 
     Returns:
-        What has to be known of the score, a sentence each.
+        Notes on the score, a sentence each.
 
     Raises:
-        UserError: The network has seen something of the split.
+        UserError: The network has seen something of the partition.
     """
     protocol, scored = fold.protocol, fold.split[partition]
     speakers = {fold.table[i].speaker for i in scored}
@@ -129,13 +129,13 @@ def check_unseen(history: Sequence[Fit], fold: "Fold", partition: "Partition", c
         known = known or set()
         named = {speaker for role in roles for speaker in fit["speakers"][role]}
         by_name = named if _same_people(fit, corpus) else set()
-        # One shared recording tells who it is, and with it whose all the others are.
+        # One shared recording identifies the speaker of all the others.
         theirs = known | (_known(fit, "other_recordings", roles) or set())
         by_content = {u.speaker for u, d in zip(fold.table, fold.digests, strict=True) if _short(d) in theirs}
         own = fit.get("fingerprint") == fold.fingerprint
         seen = speakers & (by_content | by_name)
         if seen and protocol.speaker_disjoint:
-            raise UserError(_seen(fit, partition, seen, seen & by_content, corpus))
+            raise UserError(_not_disjoint(fit, partition, seen, seen & by_content, corpus))
         if seen and not own:
             note = f"{len(seen)} of {len(speakers)} {partition} speakers are also in the training of {_of(fit)}."
             notes[note] = None
@@ -153,10 +153,10 @@ def check_unseen(history: Sequence[Fit], fold: "Fold", partition: "Partition", c
 
 
 def _material(fit: Fit, fold: "Fold", partition: "Partition", *, own: bool) -> Iterator[str]:
-    """Yield what a split shares of sessions and sentences with a fit on the same corpus; its own audit says so, too.
+    """Yield the sessions and sentences that a partition shares with another fit on the same corpus.
 
     Raises:
-        UserError: The protocol forbids it.
+        UserError: The protocol forbids sharing them.
     """
     for fact, forbidden in (
         ("session", fold.protocol.session_disjoint),
@@ -174,53 +174,53 @@ def _material(fit: Fit, fold: "Fold", partition: "Partition", *, own: bool) -> I
             yield f"{len(shared)} of {len(scored)} {fact}s of {partition} are also in the training of {_of(fit)}."
 
 
-def _seen(fit: Fit, partition: "Partition", seen: set[str], by_content: set[str], corpus: Identity) -> str:
+def _not_disjoint(fit: Fit, partition: "Partition", seen: set[str], by_content: set[str], corpus: Identity) -> str:
     scored, used = ("Test", "train or select") if partition == "test" else ("Validation", "train")
     named = some(sorted(seen), NAMED)
     who = f"speakers {named} were" if len(seen) > 1 else f"speaker {named} was"
     why = ""
     if by_content and not _same_people(fit, corpus):
-        why = " Some of their recordings are the same, sample for sample, under whatever names."
+        why = " Some of their recordings are identical, sample for sample."
     elif not by_content and _is_own(corpus.kind, corpus.origin):
-        why = " They are known by name alone: if they are other people, give this corpus another --data.name."
+        why = " Only the names are equal: if they are other people, give this corpus another --data.name."
     return f"{scored} {who} used to {used} this checkpoint ({_of(fit)}).{why} {_way_out(fit)}"
 
 
 def _strangers(fit: Fit, alike: Sequence[str]) -> str:
     return (
         f"Speakers named {some(alike, NAMED)} are also in {_of(fit)}, which this checkpoint was trained or selected "
-        "on. No recording is shared, so they count as other people; if they are the same, say so with --data.name "
+        "on. No recording is shared, so they count as other people; if they are the same, give --data.name "
         f"{fit['corpus']!r}."
     )
 
 
 def _way_out(fit: Fit) -> str:
     return (
-        f"The score would mean nothing. Score it on its own unseen speakers (fold {fit['fold']}: leave --data.fold and "
-        "--data.protocol out), choose others (--data.protocol FixedSpeakers), or train a checkpoint without them."
+        f"The score would be meaningless. Use its own unseen speakers (fold {fit['fold']}: omit --data.fold and "
+        "--data.protocol), choose others (--data.protocol FixedSpeakers), or train a checkpoint without these."
     )
 
 
 def _same_people(fit: Fit, corpus: Identity) -> bool:
-    """Tell whether equal names of speakers mean the same people."""
+    """Return whether equal names of speakers mean the same people."""
     if "origin" in fit:
-        named = corpus.stated and _plain(fit["corpus"]) == _plain(corpus.name)  # a user says that it is that corpus
+        named = corpus.stated and _plain(fit["corpus"]) == _plain(corpus.name)  # the user states that it is that corpus
         return named or _plain(fit["origin"]) == _plain(corpus.origin)
-    return bool(fit["corpus"] == corpus.kind) and not corpus.stated  # an older checkpoint calls every table alike
+    return bool(fit["corpus"] == corpus.kind) and not corpus.stated  # an older checkpoint has one name for all tables
 
 
 def _plain(name: str) -> str:
-    """Return a name without what people write differently: EMO-DB, EmoDB."""
+    """Return a name without differences in writing: EMO-DB, EmoDB."""
     return "".join(filter(str.isalnum, name)).casefold()
 
 
 def _is_own(kind: str | None, origin: str | None) -> bool:
-    """Tell whether a corpus is a user's own; published ones are known by their class."""
+    """Return whether a corpus is the user's own; published ones are identified by their class."""
     return kind != origin
 
 
 def _known(fit: Fit, content: str, roles: Iterable[str]) -> set[bytes] | None:
-    """Return short digests of what was seen; None where an older checkpoint does not tell."""
+    """Return short digests of what was seen; None if an older checkpoint lacks them."""
     if content not in fit:
         return None
     joined = b"".join(base64.b64decode(fit[content][role], validate=True) for role in roles)

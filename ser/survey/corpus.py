@@ -165,7 +165,7 @@ def _verdict(corpus: SpeechCorpus, folds: list[dict[str, Any]], stops: bool) -> 
         against.append(f"{damaged} damaged files stop a fit; leave them out with --data.on_bad_file skip.")
     for problem, said in {
         "leaks": "the audit stops fold {}: the split leaks.",
-        "faults": "the audit stops fold {}: its scores would mean nothing.",
+        "faults": "the audit stops fold {}: its scores would be meaningless.",
         "problem": "fold {} cannot be made.",
     }.items():
         if numbers := [str(fold["fold"]) for fold in folds if fold.get(problem)]:

@@ -65,7 +65,7 @@ def test_a_corpus_is_described_for_machines(ser, table, tmp_path):
     assert data["folds"][5]["val"] == {"utterances": 4, "speakers": ["p0"], "emotions": {"anger": 2, "neutral": 2}}
     assert all(fold["leaks"] == [] for fold in data["folds"])
     assert len({fold["fingerprint"] for fold in data["folds"]}) == 6
-    few = "val holds 4 utterances: chance has a part in which checkpoint is chosen."
+    few = "val holds 4 utterances: the choice of the checkpoint is partly chance."
     assert data["verdict"] == f"a fit would run, but mind: {few}"
 
 
@@ -77,7 +77,7 @@ def test_a_corpus_is_described_for_people(ser, table):
         "SpeakerKFold, folds: 3",
         "p0 p1",
         "duplicates: none",
-        "Verdict: a fit would run, but mind: val holds 8 utterances: chance has a part",
+        "Verdict: a fit would run, but mind: val holds 8 utterances: the choice of the checkpoint",
     ):
         assert expected in out
 
@@ -231,7 +231,7 @@ def test_a_split_that_cannot_be_sound_is_not_called_so(ser, tmp_path, pattern, s
     if stopped is None:
         assert data["verdict"] == "sound; a fit would run."
         return
-    assert data["verdict"].startswith(f"the audit stops {stopped}: its scores would mean nothing.")
+    assert data["verdict"].startswith(f"the audit stops {stopped}: its scores would be meaningless.")
     _, out, _ = ser(*options, "--data.speaker_pattern", pattern)
     assert f"Fault in fold 0: {why}" in out
     assert out.count("Fault in fold") < 40

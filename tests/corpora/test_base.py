@@ -102,10 +102,10 @@ def test_a_root_with_another_corpus_is_refused(tiny, tmp_path):
 def test_workers_that_cannot_start_are_refused(tiny, make_corpus, monkeypatch):
     """Without it, training waits for its first batch for ever."""
     root = make_corpus()
-    with pytest.raises(UserError, match="num_workers is -1; it must be 0"):
+    with pytest.raises(UserError, match="num_workers is -1; it must be at least 0"):
         tiny(root, num_workers=-1)
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 80)
-    with pytest.raises(UserError, match=r"81 bytes, of which it may have 7.*Set TMPDIR to a shorter one"):
+    with pytest.raises(UserError, match=r"81 bytes, where at most 7.*Set TMPDIR to a shorter one"):
         tiny(root, num_workers=1)
     tiny(root, num_workers=0)
 

@@ -112,12 +112,12 @@ BAD = {
     "argument that we refuse": (with_transform("ser.data.PeakNoise", "max_share: -1, p: 1.0"), "max_share is -1.0"),
     "stretching that no seed decides": (
         with_transform("audiomentations.TimeStretch", "min_rate: 0.4, p: 1.0"),
-        "TimeStretch(min_rate=0.4): below 0.5, the method signalsmith_stretch is random whatever the seed",
+        "TimeStretch(min_rate=0.4): below 0.5, the method signalsmith_stretch ignores the seed",
     ),
     "copies that may come out unchanged": (with_transform("audiomentations.TimeStretch", ""), "give p: 1.0"),
     "copies and online": (
         COPIES + "        online: [{class_path: ser.data.PeakNoise}]\n",
-        "augment has copies and online transforms; give one of them",
+        "augment has copies and online transforms; give only one of them",
     ),
     "misspelt mode": (ONLINE.replace("online", "onlin"), "Did you mean 'online'?"),
     "misspelt sampling": (

@@ -140,7 +140,7 @@ def test_batches_equal_the_rows_of_the_cache(tiny, cache_dir):
 def test_every_batch_but_the_first_is_announced_while_the_one_before_is_used(rows, sampler, workers, monkeypatch):
     dataset = items_of(rows, [1, 3, 2, 1, 4, 1, 2, 1, 1, 2])
     announced = []
-    monkeypatch.setattr(rows, "expect", lambda numbers: announced.extend(numbers.tolist()))
+    monkeypatch.setattr(rows, "read_ahead", lambda numbers: announced.extend(numbers.tolist()))
     batches = loader(dataset, sampler(dataset, 1, 0), 3, workers)
     read = []
     for batch in batches:

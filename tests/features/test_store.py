@@ -263,7 +263,7 @@ def test_rows_are_read_in_any_order_and_in_another_process(cache_dir, files, mon
     assert len(shards(features)) == 3
     everything = features.rows.read(np.arange(len(features.rows.lengths)))
     chosen = np.random.default_rng(0).integers(0, len(everything), 50)
-    features.rows.expect(chosen)
+    features.rows.read_ahead(chosen)
     for rows in (features.rows, pickle.loads(pickle.dumps(features.rows))):
         np.testing.assert_array_equal(rows.read(chosen), everything[chosen])
         assert rows.read(chosen[:0]).shape == (0, 2, 8, 15)

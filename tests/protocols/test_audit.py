@@ -11,7 +11,7 @@ from ser.errors import UserError
 
 
 class OddAndEven(Protocol):
-    """Every speaker on every side, although the protocol promises otherwise."""
+    """Every speaker in every partition, although the protocol promises otherwise."""
 
     def folds(self, utterances):
         return ["all"]
@@ -27,11 +27,11 @@ class Shared(OddAndEven):
 
 def test_speakers_on_two_sides_stop_the_run_before_anything_is_computed(tiny, cache_dir):
     corpus = tiny(protocol=OddAndEven())
-    with pytest.raises(UserError, match=r"The split leaks, so its scores would mean nothing:") as stopped:
+    with pytest.raises(UserError, match=r"The split leaks, so its scores would be meaningless:") as stopped:
         corpus.prepare_data()
     message = str(stopped.value)
-    for sides in ("train and in val", "train and in test", "val and in test"):
-        assert f"4 speakers are in {sides}: anna, ben, carla, dan." in message
+    for pair in ("train and in val", "train and in test", "val and in test"):
+        assert f"4 speakers are in {pair}: anna, ben, carla, dan." in message
     assert not (cache_dir / "features").exists()
 
 

@@ -31,55 +31,55 @@ def verdict(protocol, train, val, test, digests=None):
 
 
 def test_shared_speakers_are_forbidden_or_noted():
-    sides = [utterance("1", "a")], [utterance("2", "b")], [utterance("3", "a")]
-    assert verdict(LeaveOneSpeakerOut(), *sides).leaks == ("1 speaker is in train and in test: a.",)
-    tolerated = verdict(StratifiedKFold(), *sides)
+    parts = [utterance("1", "a")], [utterance("2", "b")], [utterance("3", "a")]
+    assert verdict(LeaveOneSpeakerOut(), *parts).leaks == ("1 speaker is in train and in test: a.",)
+    tolerated = verdict(StratifiedKFold(), *parts)
     assert tolerated.leaks == ()
     assert tolerated.tolerated == ("Speakers are shared, as the protocol allows: 1 in train and test.",)
 
 
 def test_a_split_column_says_itself_whether_speakers_may_be_shared():
-    sides = [utterance("1", "a")], [utterance("2", "a")], [utterance("3", "b")]
-    assert verdict(ColumnSplit(), *sides).leaks == ("1 speaker is in train and in val: a.",)
-    assert verdict(ColumnSplit(speaker_disjoint=False), *sides).leaks == ()
+    parts = [utterance("1", "a")], [utterance("2", "a")], [utterance("3", "b")]
+    assert verdict(ColumnSplit(), *parts).leaks == ("1 speaker is in train and in val: a.",)
+    assert verdict(ColumnSplit(speaker_disjoint=False), *parts).leaks == ()
 
 
 def test_sessions_are_forbidden_or_noted():
-    sides = [utterance("1", "a", "one")], [utterance("2", "b", "two")], [utterance("3", "c", "one")]
-    assert verdict(LeaveOneSessionOut(), *sides).leaks == ("1 session is in train and in test: one.",)
-    assert verdict(LeaveOneSpeakerOut(), *sides).tolerated == ("1 of 1 sessions of test are also recorded in train.",)
+    parts = [utterance("1", "a", "one")], [utterance("2", "b", "two")], [utterance("3", "c", "one")]
+    assert verdict(LeaveOneSessionOut(), *parts).leaks == ("1 session is in train and in test: one.",)
+    assert verdict(LeaveOneSpeakerOut(), *parts).tolerated == ("1 of 1 sessions of test are also recorded in train.",)
 
 
 def test_sentences_are_forbidden_or_noted():
-    sides = (
+    parts = (
         [utterance("1", "a", sentence="x")],
         [utterance("2", "b", sentence="y")],
         [utterance("3", "c", sentence="x")],
     )
-    assert verdict(LeaveOneSentenceOut(), *sides).leaks == ("1 sentence is in train and in test: x.",)
-    assert verdict(LeaveOneSpeakerOut(), *sides).tolerated == ("1 of 1 sentences of test are also spoken in train.",)
-    sides = (
+    assert verdict(LeaveOneSentenceOut(), *parts).leaks == ("1 sentence is in train and in test: x.",)
+    assert verdict(LeaveOneSpeakerOut(), *parts).tolerated == ("1 of 1 sentences of test are also spoken in train.",)
+    parts = (
         [utterance("1", "a", sentence="x")],
         [utterance("2", "b", sentence="y")],
         [utterance("3", "c", sentence="y")],
     )
-    assert verdict(LeaveOneSentenceOut(), *sides).leaks == ("1 sentence is in val and in test: y.",)
-    sides = (
+    assert verdict(LeaveOneSentenceOut(), *parts).leaks == ("1 sentence is in val and in test: y.",)
+    parts = (
         [utterance("1", "a", sentence="x")],
         [utterance("2", "b", sentence="x")],
         [utterance("3", "c", sentence="y")],
     )
-    assert verdict(LeaveOneSentenceOut(), *sides).leaks == ()  # validation tells about speakers
+    assert verdict(LeaveOneSentenceOut(), *parts).leaks == ()  # validation tells about speakers
 
 
 def test_the_same_recording_on_two_sides_is_forbidden_to_every_protocol():
-    sides = [utterance("1", "a")], [utterance("2", "b")], [utterance("3", "c")]
+    parts = [utterance("1", "a")], [utterance("2", "b")], [utterance("3", "c")]
     for protocol in (LeaveOneSpeakerOut(), StratifiedKFold(), Random8020()):
-        found = verdict(protocol, *sides, digests=["same", "other", "same"])
+        found = verdict(protocol, *parts, digests=["same", "other", "same"])
         assert found.leaks == ("1 recording is in train and, sample for sample, in test: 1.wav = 3.wav.",)
-    with pytest.raises(UserError, match="The split leaks, so its scores would mean nothing:\n  1 recording is"):
+    with pytest.raises(UserError, match="The split leaks, so its scores would be meaningless:\n  1 recording is"):
         found.enforce()
-    assert verdict(Random8020(), *sides).leaks == ()
+    assert verdict(Random8020(), *parts).leaks == ()
 
 
 def test_a_message_names_five_and_counts_the_rest():
@@ -118,9 +118,9 @@ def test_a_split_leaks_exactly_when_two_sides_meet(items):
     """Against a comparison of every utterance with every other."""
     table = [utterance(str(i), speaker) for i, (speaker, _, _) in enumerate(items)]
     digests = [digest for _, digest, _ in items]
-    sides = [side for _, _, side in items]
-    split = Split(*(tuple(i for i, side in enumerate(sides) if side == wanted) for wanted in range(3)))
-    pairs = [(i, j) for i in range(len(items)) for j in range(i) if sides[i] != sides[j]]
+    parts = [part for _, _, part in items]
+    split = Split(*(tuple(i for i, part in enumerate(parts) if part == wanted) for wanted in range(3)))
+    pairs = [(i, j) for i in range(len(items)) for j in range(i) if parts[i] != parts[j]]
     same = any(digests[i] == digests[j] for i, j in pairs)
     heard = any(table[i].speaker == table[j].speaker for i, j in pairs)
     assert bool(audit(table, digests, split, LeaveOneSpeakerOut()).leaks) == (same or heard)
@@ -130,14 +130,14 @@ def test_a_split_leaks_exactly_when_two_sides_meet(items):
 
 
 def table(*rows):
-    """Return utterances by "speaker emotion times", and a split by their sides, as in "train a anger 2"."""
-    utterances, sides = [], {"train": [], "val": [], "test": []}
+    """Return utterances by "speaker emotion times", and a split by their parts, as in "train a anger 2"."""
+    utterances, parts = [], {"train": [], "val": [], "test": []}
     for row in rows:
-        side, speaker, emotion, times = row.split()
+        part, speaker, emotion, times = row.split()
         for _ in range(int(times)):
-            sides[side].append(len(utterances))
+            parts[part].append(len(utterances))
             utterances.append(Utterance(Path(f"{len(utterances)}.wav"), emotion, speaker))
-    return utterances, Split(*map(tuple, sides.values()))
+    return utterances, Split(*map(tuple, parts.values()))
 
 
 def looked_at(*rows, protocol=None):
@@ -158,12 +158,12 @@ def test_a_sound_split_is_neither_stopped_nor_warned_of():
 def test_an_emotion_that_is_tested_must_be_trained_on():
     found = looked_at(*SOUND, "test c fear 2")
     assert found.faults == (
-        "test holds fear, which train lacks: what is not trained on cannot be recognised. Leave it out "
+        "test holds fear, which train lacks, so it cannot be recognised. Leave it out "
         "(--data.emotions '[anger, calm]'), count it as another (--data.merge '{fear: anger}'), or choose another "
         "protocol.",
     )
-    assert "train holds no fear, so UAR cannot reach 100 % where it is spoken." in found.warnings
-    with pytest.raises(UserError, match="The scores of this split would mean nothing:\n  test holds fear"):
+    assert "train holds no fear, so UAR cannot reach 100 % where it occurs." in found.warnings
+    with pytest.raises(UserError, match="The scores of this split would be meaningless:\n  test holds fear"):
         found.enforce()
 
 
@@ -171,7 +171,7 @@ def test_an_emotion_that_only_validation_has_is_warned_of():
     found = looked_at(*SOUND, "val b fear 2")
     assert found.faults == ()
     assert found.warnings == (
-        "train holds no fear, so UAR cannot reach 100 % where it is spoken.",
+        "train holds no fear, so UAR cannot reach 100 % where it occurs.",
         "test holds no fear: its UAR is over the other emotions.",
     )
 
@@ -179,15 +179,15 @@ def test_an_emotion_that_only_validation_has_is_warned_of():
 def test_validation_on_one_emotion_chooses_nothing():
     rows = [row for row in SOUND if row != "val b calm 9"]
     assert looked_at(*rows).faults == (
-        "val holds one emotion, anger (9 utterances): its score cannot choose the checkpoint. Choose on 'a' "
-        "(--data.protocol.validation_speaker), or on several speakers (SpeakerKFold).",
+        "val holds one emotion, anger (9 utterances): its score cannot select the checkpoint. Validate on 'a' "
+        "(--data.protocol.validation_speaker), or several speakers (SpeakerKFold).",
     )
 
 
 def test_training_on_one_emotion_teaches_nothing():
     rows = [row for row in SOUND if row != "train a calm 9"]
     faults = looked_at(*rows).faults
-    assert faults[0] == "train holds one emotion, anger: there is nothing to tell apart."
+    assert faults[0] == "train holds one emotion, anger: there is nothing to learn."
     assert faults[1].startswith("test holds calm, which train lacks")
 
 
@@ -195,21 +195,24 @@ def test_speakers_that_are_emotions():
     rows = ["train anger anger 9", "train calm calm 9", "val fear fear 9", "test joy joy 9"]
     found = looked_at(*rows)
     assert found.faults == (
-        "Every speaker has one emotion only. Does the emotion stand where the speaker is looked for? Mend "
+        "Every speaker has one emotion only. Is the emotion taken for the speaker? Correct "
         "--data.speaker_pattern, or the column speaker of your table.",
-        "val holds one emotion, fear (9 utterances): its score cannot choose the checkpoint.",
-        "test holds joy, which train lacks: what is not trained on cannot be recognised.",
+        "val holds one emotion, fear (9 utterances): its score cannot select the checkpoint.",
+        "test holds joy, which train lacks, so it cannot be recognised.",
     )
-    assert "4 of 4 speakers have one emotion each, such as anger: a voice tells the emotion then." in found.warnings
+    assert (
+        "4 of 4 speakers have one emotion each, such as anger: a network could learn the voice instead."
+        in found.warnings
+    )
 
 
 def test_speakers_that_are_recordings():
     rows = [
-        f"{side} {side}{i} {emotion} 1" for side in ("train", "val", "test") for i, emotion in enumerate("xyxyxyxyxy")
+        f"{name} {name}{i} {emotion} 1" for name in ("train", "val", "test") for i, emotion in enumerate("xyxyxyxyxy")
     ]
     found = looked_at(*rows)
     assert found.warnings[0].startswith(
-        "There are 30 speakers of 30 utterances: is the speaker's name more than the speaker?"
+        "There are 30 speakers for 30 utterances: do the names hold more than the speaker?"
     )
 
 
@@ -217,8 +220,8 @@ def test_a_small_validation_set_is_warned_of():
     found = looked_at(*(row for row in SOUND if "val" not in row), "val b anger 4", "val b calm 1")
     assert found.faults == ()
     assert found.warnings == (
-        "val holds 5 utterances: chance has a part in which checkpoint is chosen.",
-        "val holds fewer than 2 utterances of calm (1), on which the checkpoint is chosen.",
+        "val holds 5 utterances: the choice of the checkpoint is partly chance.",
+        "val holds fewer than 2 utterances of calm (1), to select the checkpoint on.",
     )
 
 
@@ -233,6 +236,6 @@ def test_names_that_look_alike_are_warned_of():
     assert found.warnings == (
         "The emotions 'Anger', 'anger' count as different. If they are the same, count one as the other with "
         "--data.merge.",
-        "The speakers 'C', 'c' count as different. If they are the same, one voice may be in train and in test: rename "
-        "one, or take another column (--data.columns).",
+        "The speakers 'C', 'c' count as different. If they are the same, one speaker may be in train and test: rename "
+        "one, or use another column (--data.columns).",
     )
