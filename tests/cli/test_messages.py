@@ -60,7 +60,7 @@ MISTAKES = {
     ),
     "no epoch with a validation": (["--trainer.check_val_every_n_epoch", 2], "ends after step 4 of the optimiser"),
     "no epoch": (["--trainer.max_epochs", 0], "Increase --trainer.max_steps or --trainer.max_epochs"),
-    "nothing to train on": (["--trainer.limit_train_batches", 0], "limit_train_batches is 0, which leaves no training batch"),
+    "nothing to train on": (["--trainer.limit_train_batches", 0], "limit_train_batches is 0, which leaves no"),
     "validation after the epoch": (["--trainer.val_check_interval", 9], "val_check_interval is 9, but an epoch has 4"),
     "validation at no time": (["--trainer.val_check_interval", 0], "val_check_interval is 0, but an epoch has 4"),
     "no batch for a step": (["--trainer.accumulate_grad_batches", 0], "accumulate_grad_batches is 0; it must be"),

@@ -184,7 +184,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content, said):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="Could not read the sweep file .*: Is a directory"):
+    with pytest.raises(UserError, match=r"Could not read the sweep file .*: Is a directory"):
         read_sweep(tmp_path)
 
 
