@@ -66,7 +66,7 @@ class PlanningCLI(SerCLI):
 
     def before_fit(self) -> None:
         """Check that there is a validation."""
-        self._refuse_no_validation()
+        self._check_validation()
 
     def fit(self, **_: Any) -> None:
         """Do not fit."""

@@ -36,18 +36,18 @@ from ser.training.checkpoints import (
     BestAndLast,
     StopEarly,
     averaged,
+    check_same_settings,
     defaults_of,
     history_of,
     read_checkpoint,
-    refuse_other_settings,
     source_of,
 )
 from ser.training.ranks import RESUME, check_number_of_processes, lost_peer, slurm
 from ser.training.task import EmotionClassifier
 from ser.training.tracking import WandbLogger, finish, silence
 
-SEEDS = 2**32  # NumPy takes as many
-# Warnings of libraries that ask for nothing a user could do, or that ser has dealt with.
+SEEDS = 2**32  # as many as NumPy takes
+# Warnings of libraries about which a user can do nothing, or that ser has dealt with.
 QUIET = (
     ".*does not have many workers.*",  # batches are read from the feature store in a millisecond
     ".*is smaller than the logging interval.*",
@@ -76,7 +76,7 @@ def run(args: Sequence[str]) -> None:
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Quieten the libraries, and turn what a user can mend of their errors into one message.
+    """Silence the libraries, and turn those of their errors that a user can mend into one message.
 
     Raises:
         UserError: Bad input.
@@ -98,7 +98,7 @@ def prepared() -> Iterator[None]:
         raise JobEnded(f"ended by SIGTERM. {RESUME}", code=128 + signal.SIGTERM) from error
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # of which Lightning makes an exit code of 1
+            raise KeyboardInterrupt from error  # which Lightning turns into exit code 1
         raise
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG and error.filename is not None:
@@ -106,8 +106,8 @@ def prepared() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"The disk is full: {error.filename or 'a file of the run'} could not be written. Free some space, then go "
-            "on with --ckpt_path last, or choose another place with --run.root."
+            f"The disk is full: {error.filename or 'a file of the run'} could not be written. Free some space and "
+            "resume with --ckpt_path last, or choose another place with --run.root."
         ) from error
     except Exception as error:
         if wrapped := user_error_behind(error) or lost_peer(error):
@@ -118,10 +118,7 @@ def prepared() -> Iterator[None]:
 
 
 class SerCLI(LightningCLI):
-    """LightningCLI whose network, labels and features follow from the corpus.
-
-    Each of these facts is stated once, in the corpus, and linked from there to the model.
-    """
+    """LightningCLI whose labels and shapes are stated once, in the corpus, and linked from there to the model."""
 
     subcommand: str
     model: EmotionClassifier
@@ -141,7 +138,7 @@ class SerCLI(LightningCLI):
                 "max_epochs": 100,
                 "log_every_n_steps": 1,
                 "num_sanity_val_steps": 0,
-                "enable_model_summary": False,  # RunRecorder says it in a line
+                "enable_model_summary": False,  # RunRecorder prints it in a line
             },
             seed_everything_default=1,
             auto_configure_optimizers=False,
@@ -152,12 +149,12 @@ class SerCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add optimiser, checkpoints, early stopping and the run folder, and link the model to the corpus."""
-        parser.add_argument("--run", type=RunOptions, default=RunOptions(), help="where the run is kept")
+        parser.add_argument("--run", type=RunOptions, default=RunOptions(), help="folder and name of the run")
         parser.add_argument(
             "--test_checkpoint",
             type=Literal["best", "last", "none"],
             default="best",
-            help="which checkpoint fit tests at its end: the best by the score that is monitored, the last, or none",
+            help="the checkpoint that fit tests at its end: the best by the monitored score, the last, or none",
         )
         parser.add_argument("--optimizer", type=OptimizerCallable, default={"class_path": "torch.optim.Adam"})
         parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
@@ -172,7 +169,7 @@ class SerCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
-                # After the epoch rather than in its validation: what resumes begins with the next epoch.
+                # After the epoch rather than in its validation, so that a resumed fit begins with the next epoch.
                 "checkpoint.save_on_train_epoch_end": True,
                 "early_stopping.monitor": "val/uar",
                 "early_stopping.mode": "max",
@@ -205,11 +202,11 @@ class SerCLI(LightningCLI):
         check_seed(self.config[verb].seed_everything)
 
     def _parse_ckpt_path(self) -> None:
-        """Do not let the checkpoint override the command line; it supplied defaults in parse_arguments."""
+        """Keep the checkpoint from overriding the command line; parse_arguments has taken defaults from it."""
 
     def after_instantiate_classes(self) -> None:
-        """Refuse what does not fit together before anything is written."""
-        self.model.refuse_unfit(self.trainer, self.datamodule)
+        """Check that everything fits together before anything is written."""
+        self.model.check_data(self.trainer, self.datamodule)
         self.model.system = self._system(self._config)
         if self.subcommand == "fit":
             self.model.check_fit(self.trainer)
@@ -217,24 +214,24 @@ class SerCLI(LightningCLI):
             self._check(self.checkpoint)
 
     def _check(self, checkpoint: dict[str, Any]) -> None:
-        self.model.refuse_other(checkpoint)
+        self.model.check_checkpoint(checkpoint)
         self.model.check_unseen(history_of(checkpoint), self.datamodule, self.subcommand)
 
     def before_instantiate_classes(self) -> None:
         """Keep the config as the user composed it."""
-        self._refuse_unlabelled()
+        self._check_labelled()
         config = self._config.clone()
         if config.ckpt_path == "last":
-            config.ckpt_path = None  # to repeat a run is to train it anew
+            config.ckpt_path = None  # a run is repeated from the start
         self.config_text: str = self._parser(self.subcommand).dump(config, skip_unset=False, skip_link_targets=True)
 
     def instantiate_classes(self) -> None:
-        """Make the objects; the corpus is looked at, since the model follows from it."""
+        """Construct the objects; the corpus is read, since the model follows from it."""
         with self.configs.naming_corpus():
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Wire the run folder to the trainer, its callbacks and its logger."""
+        """Connect the run folder with the trainer, its callbacks and its loggers."""
         config = self._config
         self.run_folder = self._run_folder(config)
         callbacks = self.config_init[self.subcommand].trainer.callbacks or []
@@ -273,34 +270,34 @@ class SerCLI(LightningCLI):
             checkpoint = self.run_folder.last_checkpoint
             if checkpoint is None:
                 rank_zero_only(print)(
-                    f"No run of {self.run_folder.experiment / self.run_folder.name} to resume; starting one."
+                    f"There is no run {self.run_folder.experiment / self.run_folder.name} to resume; starting one."
                 )
             else:
-                refuse_other_settings(self.config_text, self.run_folder.path / "config.yaml")
+                check_same_settings(self.config_text, self.run_folder.path / "config.yaml")
                 last = read_checkpoint(checkpoint, _named_in(self.config_text))
                 self._check(last)
-                _refuse_other_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
+                _check_same_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
             config.ckpt_path = checkpoint
-        self._refuse_no_validation()
+        self._check_validation()
         say_device(self.trainer)
 
     def before_test(self) -> None:
-        """Say what it runs on, before features are computed."""
+        """Print the device before features are computed."""
         say_device(self.trainer)
 
     before_validate = before_predict = before_test
 
     def after_fit(self) -> None:
-        """Score the chosen checkpoint on validation, test it, and say where everything is."""
+        """Score the chosen checkpoint on validation, test it, and print where everything is."""
         which = chosen = self._config.test_checkpoint
         if chosen == "none":
             chosen = "best"
         if averaged(self.trainer):
             chosen = str(self.run_folder.path / "checkpoints" / AVERAGED)
             if which != "none":
-                rank_zero_only(print)("The averaged weights are tested, which no epoch's checkpoint holds.")
+                rank_zero_only(print)("Testing the averaged weights, which no epoch's checkpoint holds.")
         if chosen == "best" and not getattr(self.trainer.checkpoint_callback, "best_model_path", None):
-            rank_zero_only(print)("No checkpoint was chosen, so none is tested.")
+            rank_zero_only(print)("No checkpoint was kept, so none is tested.")
         elif not self._config.trainer.fast_dev_run and not self.trainer.interrupted:
             # Lightning's WeightAveraging loads the weights before averaging wherever it has been part of a fit.
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -312,23 +309,23 @@ class SerCLI(LightningCLI):
         self._say_where()
 
     def after_test(self) -> None:
-        """Say where everything is."""
+        """Print where everything is."""
         self._say_where()
 
     after_validate = after_test
 
-    def _refuse_unlabelled(self) -> None:
+    def _check_labelled(self) -> None:
         corpus = pkgutil.resolve_name(self._config.data.class_path)
         if self.subcommand != "predict" and not corpus.labelled:
             raise UserError(
-                f"{self.subcommand} needs recordings whose emotions and speakers are known: give --data CORPUS "
+                f"{self.subcommand} needs recordings with known emotions and speakers: give --data CORPUS "
                 "--data.root DIR, such as --data EmoDB, or --data Table for a corpus of your own. "
                 f"{corpus.__name__} is for ser predict."
             )
 
-    def _refuse_no_validation(self) -> None:
+    def _check_validation(self) -> None:
         if self._config.trainer.limit_val_batches == 0 and not self._config.trainer.fast_dev_run:
-            raise UserError("limit_val_batches is 0, but the checkpoint is chosen on validation: give more.")
+            raise UserError("limit_val_batches is 0, but validation selects the checkpoint: give more.")
 
     @property
     def _config(self) -> Namespace:
@@ -355,13 +352,13 @@ class SerCLI(LightningCLI):
         return RunFolder(Path(options.root, experiment), name, resume)
 
     def _corpus_folder(self) -> str:
-        """Return the corpus's part of an experiment's name: the name that it was given, or its class."""
+        """Return the corpus's part of an experiment's name: its given name, or its class."""
         corpus = self.datamodule
         published = corpus.name == type(corpus).name or not corpus.labelled
         return type(corpus).__name__.lower() if published else _as_folder(corpus.name)
 
     def _facts(self) -> dict[str, Any]:
-        """Return what to filter runs by: seed, corpus, and on what is measured, with which model."""
+        """Return what runs can be filtered by: seed, corpus, protocol and model."""
         corpus = self.datamodule
         facts = {"seed": self._config.seed_everything, "corpus": corpus.name, "labels": corpus.labels}
         if self.source is not None:
@@ -382,8 +379,8 @@ class SerCLI(LightningCLI):
                 print(where)
 
 
-def _refuse_other_utterances(history: Sequence[dict[str, Any]], corpus: SpeechCorpus, run: Path) -> None:
-    """Hold the corpus and its split as they are now against those of the fit that is to go on.
+def _check_same_utterances(history: Sequence[dict[str, Any]], corpus: SpeechCorpus, run: Path) -> None:
+    """Check that the corpus and its split are still those of the fit that is resumed.
 
     Raises:
         UserError: They have changed.
@@ -391,13 +388,13 @@ def _refuse_other_utterances(history: Sequence[dict[str, Any]], corpus: SpeechCo
     if history and not corpus.is_fit(history[-1]):
         raise UserError(
             f"The run in {run} was trained on another split of {corpus.name}: recordings, labels or the split have "
-            "changed since (the fingerprints differ), so it cannot go on. Restore them, or leave --ckpt_path out to "
-            "start another run."
+            "changed since (the fingerprints differ), so it cannot be resumed. Restore them, or leave --ckpt_path out "
+            "to start another run."
         )
 
 
 def _as_folder(name: str) -> str:
-    """Return a name that is the name of a folder, whatever it holds."""
+    """Turn any name into that of a folder."""
     return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "unnamed"
 
 
@@ -407,15 +404,15 @@ def _named_in(text: str) -> set[str]:
 
 
 def check_seed(seed: int | bool, runs: int = 1) -> None:
-    """Refuse a seed that NumPy does not take.
+    """Check the seeds of one or more runs.
 
     Args:
         seed: Of the first run.
-        runs: Of which each has the next seed.
+        runs: Number of runs, each with the next seed.
 
     Raises:
-        UserError: It is negative, or has over 32 bits.
+        UserError: One is negative, or has over 32 bits.
     """
     if not 0 <= seed <= SEEDS - runs:
-        last = f", and that of the last run would be {seed + runs - 1}" if runs > 1 else ""
+        last = f", so the last run would have {seed + runs - 1}" if runs > 1 else ""
         raise UserError(f"seed_everything is {seed}{last}; seeds are whole numbers from 0 to {SEEDS - 1}.")

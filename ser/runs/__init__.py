@@ -1,1 +1,1 @@
-"""The run folder: what a run leaves, which settings decide its result, and who writes it."""
+"""The run folder: its files and their writer, and which settings decide a result."""

@@ -1,6 +1,6 @@
-"""How sure a network is, held against how often it is right: its temperature, and the confidence of its answers.
+"""How confident a network is: the temperature that calibrates it, and the quantiles of its confidence.
 
-The confidence of an answer is the probability of the class that is recognised.
+The confidence of a prediction is the probability of the predicted class.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ from scipy.special import log_softmax, softmax
 
 from ser.runs.scores import FloatArray, IntArray
 
-TEMPERATURES = (0.05, 20.0)  # beyond, answers are certain or even
+TEMPERATURES = (0.05, 20.0)  # beyond, predictions are certain or uniform
 LEAST = float(np.finfo(np.float32).smallest_subnormal)  # what a probability of 0 in a network's float32 may have been
-QUANTILES = tuple(share / 10 for share in range(11))  # 0, 10, ..., 100 % of the answers have a lower confidence
+QUANTILES = tuple(share / 10 for share in range(11))  # 0, 10, ..., 100 % of the predictions are less confident
 
 
 def calibration(probabilities: FloatArray, targets: IntArray) -> dict[str, Any] | None:
-    """Return what a checkpoint keeps of its validation under ``calibration``, from which no answer can be told.
+    """Return what a checkpoint keeps of its validation, under the key ``calibration``.
 
     Args:
         probabilities: (N, K), of utterances that are not trained on.
@@ -25,7 +25,7 @@ def calibration(probabilities: FloatArray, targets: IntArray) -> dict[str, Any] 
 
     Returns:
         ``temperature``, see :func:`fit_temperature`, and ``confidence_quantiles``, those of :data:`QUANTILES` of the
-        confidence at this temperature; None without utterances, or where a probability is no number.
+        confidence at this temperature; None without utterances, or where a probability is not finite.
     """
     if not len(targets) or not np.isfinite(probabilities).all():
         return None
@@ -35,10 +35,10 @@ def calibration(probabilities: FloatArray, targets: IntArray) -> dict[str, Any] 
 
 
 def fit_temperature(probabilities: FloatArray, targets: IntArray) -> float:
-    """Return the temperature under which the targets are most likely; over 1 if the network is too sure of itself.
+    """Return the temperature under which the targets are most likely; over 1 if the network is overconfident.
 
     Args:
-        probabilities: (N, K), of utterances that are not tested.
+        probabilities: (N, K), of utterances that are neither trained on nor tested.
         targets: (N,) class numbers.
     """
     logits = np.log(np.maximum(probabilities, LEAST))
@@ -52,7 +52,7 @@ def fit_temperature(probabilities: FloatArray, targets: IntArray) -> float:
 
 
 def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
-    """Return probabilities ** (1 / temperature), normalised again; what is recognised stays the same.
+    """Return probabilities ** (1 / temperature), normalised again; the predicted class stays the same.
 
     Shape:
         (N, K) to (N, K).

@@ -1,10 +1,10 @@
-"""The run folder: what a run leaves behind, written by a callback and read by whatever analyses results.
+"""The run folder: the files of a run, written by a callback and read by whatever analyses results.
 
-``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (on what
-the scores were measured), ``history.csv`` (one row per epoch), ``predictions.csv`` (one row per test utterance),
+``runs/<experiment>/<run>/`` holds ``config.yaml`` (reproduces the run), ``checkpoints/``, ``protocol.json`` (what
+the scores were measured on), ``history.csv`` (one row per epoch), ``predictions.csv`` (one row per test utterance),
 ``validation.csv`` (the same of the validation split, by the checkpoint that was chosen) and ``metrics.json``; a run
-that took a checkpoint has ``model.json``: which, and on what that was trained. No file name or answer of an utterance
-is in a checkpoint.
+that used a checkpoint has ``model.json``: the checkpoint, and what it was trained on. A checkpoint holds no file name
+and no prediction of an utterance.
 """
 
 import csv
@@ -31,18 +31,18 @@ from ser.runs.scores import FloatArray, IntArray, confusion_matrix, macro_f1, re
 from ser.settings.names import OptionalName
 from ser.terminal.tables import PlainTable, as_it_is, side_by_side
 
-SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
+SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing about real voices."
 
 
 @dataclass
 class RunOptions:
-    """Where the run is kept.
+    """Folder and name of a run.
 
     Args:
         system: Name of the system, set by its config; names the experiment.
         root: Folder of all experiments.
         experiment: Folder of runs that belong together; null is <system>-<corpus>.
-        name: Folder of this run; null is fold<fold>-seed<seed>. A number is added to a name that is taken.
+        name: Folder of this run; null is fold<fold>-seed<seed>. A taken name gets a number.
     """
 
     system: OptionalName = None
@@ -75,12 +75,12 @@ class RunFolder:
     @property
     def newest(self) -> Path | None:
         """The newest run of this name, if there is any."""
-        folders = self.experiment.iterdir() if os.path.isdir(self.experiment) else ()  # whose name may be too long
+        folders = self.experiment.iterdir() if os.path.isdir(self.experiment) else ()  # its name may be too long
         runs = [folder for folder in folders if folder.name.startswith(self.name) and self._is_ours(folder)]
         return max(runs, key=lambda folder: folder.stat().st_ctime, default=None)
 
     def _is_ours(self, folder: Path) -> bool:
-        """Tell whether a run has this name, and not a longer one that a user gave it; a taken name gets a number."""
+        """Tell whether a run has this name, perhaps with a number; a user may have given it a longer one."""
         config = folder / "config.yaml"
         given = _given_name(config, config.stat().st_mtime_ns) if config.is_file() else None
         numbered = re.fullmatch(r"(.*?)(-\d+)?", folder.name)
@@ -109,7 +109,7 @@ class RunFolder:
 
 @functools.lru_cache
 def _given_name(config: Path, changed_ns: int) -> str | None:
-    """Return the name that a user gave a run, if any; a fit that is watched is asked for it many times."""
+    """Return the name that a user gave a run, if any; cached, since it is read often while a fit runs."""
     try:
         given = (yaml.safe_load(config.read_text()).get("run") or {}).get("name")
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
@@ -119,7 +119,7 @@ def _given_name(config: Path, changed_ns: int) -> str | None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network said of labelled utterances.
+    """Predictions for labelled utterances.
 
     Attributes:
         labels: K names, in the order of the columns of ``probabilities``.
@@ -137,13 +137,13 @@ class Evaluation:
 
     @cached_property
     def predicted(self) -> IntArray:
-        """The classes that were recognised, (N,)."""
+        """The predicted classes, (N,)."""
         predicted: IntArray = self.probabilities.argmax(axis=1)
         return predicted
 
     @cached_property
     def confusion(self) -> IntArray:
-        """Counts by true (row) and recognised (column) class, (K, K)."""
+        """Counts by true (row) and predicted (column) class, (K, K)."""
         return confusion_matrix(self.targets, self.predicted, len(self.labels))
 
     @cached_property
@@ -167,7 +167,7 @@ class Evaluation:
         """Read what :meth:`csv` wrote.
 
         Raises:
-            ValueError, KeyError: The content is something else, or of other labels.
+            ValueError, KeyError: The content is of another form, or of other labels.
         """
         rows = list(csv.DictReader(io.StringIO(content)))
         probabilities = [[float(row[probability_column(label)]) for label in labels] for row in rows]
@@ -195,7 +195,7 @@ class Evaluation:
         for label, row in zip(self.labels, self.confusion.tolist(), strict=True):
             recall = self.recalls[label]
             table.add_row(label, *map(str, row), "–" if math.isnan(recall) else f"{recall:.1%}")
-        console.print(as_it_is(title))  # not the table's own, which would be wrapped to its width
+        console.print(as_it_is(title))  # as a title of the table it would be wrapped to its width
         console.print(table)
         print(f"Rows are the truth, columns what was predicted. {legend}".rstrip())
         scores = self.scores()
@@ -208,13 +208,13 @@ class StoredRun:
 
     Attributes:
         path: The folder.
-        config: Content of ``config.yaml``; empty for a test of somebody's checkpoint.
+        config: Content of ``config.yaml``; empty for a test of a checkpoint in Python.
         protocol: Content of ``protocol.json``.
         metrics: Content of ``metrics.json``.
-        test: What the tested checkpoint said of the test side.
-        validation: What it said of the validation side; None where no fit preceded the test.
+        test: Predictions of the tested checkpoint for the test split.
+        validation: Its predictions for the validation split; None where no fit preceded the test.
         history: A row per epoch, scores and losses by name; None where one was not logged.
-        model: Content of ``model.json``: the checkpoint of a run that trained none, and what it was trained on.
+        model: Content of ``model.json``, for a run that trained no model.
     """
 
     path: Path
@@ -228,12 +228,12 @@ class StoredRun:
 
     @property
     def fitted(self) -> bool:
-        """Whether this run trained what it tested, rather than taking a checkpoint."""
+        """Whether this run trained the model that it tested."""
         return not self.model and ("fit" in self.metrics or bool(self.history))
 
     @property
     def trained_here(self) -> bool:
-        """Whether what was tested was trained on this fold's training split."""
+        """Whether the tested model was trained on this fold's training split."""
         return bool(self.protocol.get("trained_here", self.fitted))
 
     @property
@@ -246,7 +246,7 @@ class StoredRun:
 
     @property
     def seed(self) -> int | None:
-        """Seed of weights, order and dropout; None where a checkpoint was taken."""
+        """Seed of weights, order and dropout; None for a checkpoint of another run."""
         return self.config.get("seed_everything") if self.fitted else None
 
     @property
@@ -270,13 +270,13 @@ def read_run(path: Path) -> StoredRun:
     """Read a finished run.
 
     Raises:
-        UserError: The folder is no run, or the run was not tested (yet), or its files are damaged.
+        UserError: The folder is no run, or the run is not tested yet, or its files are damaged.
     """
     if not (path / "protocol.json").exists():
-        raise UserError(f"{path} is not a run of ser: it holds no protocol.json. Give a folder that `ser fit` made.")
+        raise UserError(f"{path} is not a run of ser: it holds no protocol.json. Give a folder of `ser fit`.")
     if not (path / "predictions.csv").exists():
         raise UserError(
-            f"The run {path} is not finished: it holds no predictions.csv. Go on with its fit (--ckpt_path last), or "
+            f"The run {path} is not finished: it holds no predictions.csv. Resume its fit (--ckpt_path last), or "
             "test its checkpoint (ser test)."
         )
     try:
@@ -301,7 +301,7 @@ def find_runs(path: Path) -> list[StoredRun]:
     """Read a run, or the finished runs of ``ser fit`` in an experiment's folder, by name.
 
     Raises:
-        UserError: The folder is neither, or holds no finished run, or one that is damaged.
+        UserError: The folder is neither, or holds no finished run, or a damaged one.
     """
     if not path.is_dir():
         raise UserError(f"There is no folder {path}; give a run, or an experiment's folder of runs (runs/EXPERIMENT).")
@@ -317,14 +317,14 @@ def find_runs(path: Path) -> list[StoredRun]:
 
 
 def not_read(path: Path) -> dict[Path, str]:
-    """Return the runs of an experiment's folder that :func:`find_runs` leaves out, and what each of them is."""
+    """Return the runs of an experiment's folder that :func:`find_runs` leaves out, and why."""
     children = sorted(path.iterdir()) if path.is_dir() and not (path / "protocol.json").exists() else []
     found = {child: _other_than_finished_fit(child) for child in children}
     return {child: why for child, why in found.items() if why}
 
 
 def _other_than_finished_fit(path: Path) -> str:
-    """Say what a folder holds; nothing for a finished fit, or for what is no run."""
+    """Return what a run folder holds instead of a finished fit; nothing for a finished fit, or for no run."""
     described, predicted, trained, scored = (
         (path / name).exists() for name in ("protocol.json", "predictions.csv", "history.csv", "metrics.json")
     )
@@ -332,7 +332,7 @@ def _other_than_finished_fit(path: Path) -> str:
         unlabelled = predicted and not (path / "crossval.json").exists()
         return "holds predictions of recordings without labels (ser predict)" if unlabelled else ""
     if trained or not (predicted or scored):
-        return "" if predicted else "is not finished: go on with it (--ckpt_path last), or test its checkpoint"
+        return "" if predicted else "is not finished: resume it (--ckpt_path last), or test its checkpoint"
     return f"is a {'test' if predicted else 'validation'} of a checkpoint, no fit; name its folder to see it"
 
 

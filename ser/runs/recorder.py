@@ -1,4 +1,4 @@
-"""The recorder: a callback that writes the run folder and shows results while a run goes on."""
+"""The recorder: a callback that writes the run folder and shows the results of a run as they come."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ser.errors import JobEnded, UserError
 from ser.runs.confidence import calibration
-from ser.runs.folder import Evaluation, RunFolder, probability_column, table_as_csv
+from ser.runs.folder import SYNTHETIC, Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
 from ser.terminal.streams import showing
 from ser.terminal.tables import PlainTable, side_by_side
@@ -28,7 +28,7 @@ from ser.training.checkpoints import sha256_of
 from ser.training.corpus import Corpus
 from ser.training.ranks import lost_peer
 
-SHOWN_WITHIN_S = 60.0  # a folder that another node has made, on this one
+SHOWN_WITHIN_S = 60.0  # a folder of another node, on this one
 
 
 @runtime_checkable
@@ -39,16 +39,16 @@ class EvaluationLogger(Protocol):
         """Show the evaluation of a stage ("val" or "test")."""
 
     def log_predictions(self, stage: str, evaluation: Evaluation, recordings: Mapping[str, Path]) -> None:
-        """List what was said of every utterance; ``recordings`` are the paths of its files."""
+        """List the prediction for every utterance; ``recordings`` are the paths of the files."""
 
 
 class RunRecorder(Callback):
-    """Writes the run folder, and shows results in the terminal and to loggers that can show them.
+    """Writes the run folder, and shows results in the terminal and by loggers.
 
     Args:
         run: The folder.
         config: Content of ``config.yaml``, if the run has one.
-        source: Content of ``model.json``: the model that a run uses which another one has trained.
+        source: Content of ``model.json``: the model, if another run has trained it.
     """
 
     def __init__(self, run: RunFolder, config: str | None = None, source: Mapping[str, Any] | None = None) -> None:
@@ -65,18 +65,18 @@ class RunRecorder(Callback):
         self._noted = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Create the folder, once data and settings are known to be good."""
+        """Create the folder, once data and settings are checked."""
         path = trainer.strategy.broadcast(str(self.run.path) if trainer.is_global_zero else "")
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(Path(path, "checkpoints"))
         if not trainer.is_global_zero:
-            _refuse_unshared(Path(path))
+            _check_shared(Path(path))
         if trainer.is_global_zero and self.config is not None and not (stage != "fit" and self._has("config.yaml")):
             self._write("config.yaml", self.config)
 
     def _protocol(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[str, Any]:
-        """Return what the scores are measured on, and of a foreign model no training on this corpus."""
+        """Return what the scores are measured on; a model of another fit has no training data here."""
         data = _corpus(trainer)
         history, notes = getattr(pl_module, "history", []), getattr(pl_module, "notes", [])
         if history and not data.is_fit(history[-1]):
@@ -90,15 +90,15 @@ class RunRecorder(Callback):
         return {**description, "notes": [*description["notes"], *before, *notes]}
 
     def _note(self, trainer: Trainer) -> None:
-        """Say once what has to be known of the input."""
+        """Print notes on the input, once."""
         notes = [] if self._noted else _corpus(trainer).input_notes
         self._noted = True
-        with showing("What has to be known of the input"):
+        with showing("Notes on the input"):
             for note in notes:
                 print(f"Note: {note}")
 
     def _describe(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write on what scores are measured, now that it is checked, and with which model."""
+        """Write what is scored, now that it is checked, and with which model."""
         if not trainer.is_global_zero or (stage == "validate" and self._has("history.csv")):
             return
         self._protocol_json = self._protocol(trainer, pl_module, stage)
@@ -109,16 +109,16 @@ class RunRecorder(Callback):
             self._note(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write on what is tested."""
+        """Write what is tested."""
         self._describe(trainer, pl_module, "test")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write on what is validated, outside of a fit."""
+        """Write what is validated, outside a fit."""
         if trainer.state.fn == "validate":
             self._describe(trainer, pl_module, "validate")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write with which model recordings are recognised, and which are not."""
+        """Write which model is used, and which recordings are left out."""
         if not trainer.is_global_zero:
             return
         if self.source is not None:
@@ -129,11 +129,11 @@ class RunRecorder(Callback):
         self._note(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what is trained on what."""
+        """Print network and data."""
         self._describe(trainer, pl_module, "fit")
         if trainer.is_global_zero:
             net, summary = getattr(pl_module, "net", pl_module), _corpus(trainer).summary()
-            with showing("What is trained"):
+            with showing("The network"):
                 print(f"{type(net).__name__}, {_trainable(pl_module):,} trainable parameters. {summary}", flush=True)
                 for warning in _corpus(trainer).audit.warnings:
                     print(f"Note: {warning}")
@@ -145,15 +145,15 @@ class RunRecorder(Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock: an epoch with its validation. Where no progress bar shows, say how it went.
+        """Record the epoch's time, with validation, and its scores; print them where there is no progress bar.
 
         Raises:
-            JobEnded: The training loss is no number any more.
+            JobEnded: Training diverged.
         """
         seconds = time.perf_counter() - self._epoch_start
-        metrics = trainer.callback_metrics  # on every process: to look at them reduces over all
+        metrics = trainer.callback_metrics  # on every process, since reading them reduces over all
         validated = self._validated == trainer.current_epoch
-        measured = ("train/", "val/") if validated else ("train/",)  # else validation's are those of an earlier epoch
+        measured = ("train/", "val/") if validated else ("train/",)  # otherwise those of val are of an earlier epoch
         scores = {name: value.item() for name, value in metrics.items() if name.startswith(measured)}
         self._history.append({"epoch": trainer.current_epoch, "seconds": seconds, **scores})
         if trainer.is_global_zero:
@@ -162,35 +162,35 @@ class RunRecorder(Callback):
             self._write("history.csv", table_as_csv(columns, rows))
         with showing("The epoch's scores"):
             if trainer.is_global_zero and not sys.stdout.isatty():
-                said = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
-                print(f"Epoch {trainer.current_epoch}: {said or 'not validated'} ({seconds:.1f} s)", flush=True)
+                shown = ", ".join(f"{name} {scores[name]:.3f}" for name in ("val/loss", "val/uar") if name in scores)
+                print(f"Epoch {trainer.current_epoch}: {shown or 'not validated'} ({seconds:.1f} s)", flush=True)
         if not math.isfinite(loss := scores.get("train/loss", 0.0)):
             raise JobEnded(
-                f"The training loss is {loss} after epoch {trainer.current_epoch}: the network learns nothing more. "
-                "Lower --optimizer.lr, clip gradients (--trainer.gradient_clip_val 1), or train in single precision."
+                f"Training diverged: the loss is {loss} after epoch {trainer.current_epoch}. Lower --optimizer.lr, "
+                "clip gradients (--trainer.gradient_clip_val 1), or train in single precision."
             )
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Keep what was said of a batch."""
+        """Keep the predictions for a batch."""
         self._keep(outputs)
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Keep what was said of a batch."""
+        """Keep the predictions for a batch."""
         self._keep(outputs)
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Keep what was said of a batch."""
+        """Keep the predictions for a batch."""
         self._outputs.append(tuple(output.cpu() for output in outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Calibrate; outside of a fit's epochs, report."""
+        """Calibrate, or report outside a fit's epochs."""
         evaluation = self._evaluation(trainer)
         if not trainer.is_global_zero or trainer.sanity_checking or evaluation is None:
             return
         if trainer.state.fn == "fit":
             self._validated = trainer.current_epoch
             self._calibration = calibration(evaluation.probabilities, evaluation.targets)
-        elif self._has("history.csv"):  # the checkpoint that this run's fit has chosen
+        elif self._has("history.csv"):  # of the checkpoint that this run's fit has chosen
             self._write("validation.csv", evaluation.csv())
             self._keep_scores(trainer, "val", evaluation, best_epoch=self._loaded_epoch)
         else:
@@ -204,7 +204,7 @@ class RunRecorder(Callback):
             self._report(trainer, "test", evaluation)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write and show what was recognised."""
+        """Write and show the predictions."""
         gathered = self._gather(trainer)
         if not trainer.is_global_zero or gathered is None:
             return
@@ -214,25 +214,27 @@ class RunRecorder(Callback):
         rows = [[data.relative(data.table[i].path), data.labels[p], *row] for i, p, row in columns]
         header = ["file", "emotion", *map(probability_column, data.labels)]
         self._write("predictions.csv", table_as_csv(header, rows))
-        with showing("What was recognised"):
+        with showing("The predictions"):
             _print_recognised(data.labels, rows)
             print(f"All {len(rows)} files: {self.run.path / 'predictions.csv'}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the calibration: what averages weights replaces them now, and they are saved once more."""
+        """Drop the calibration: weight averaging replaces the weights now, before they are saved again."""
         self._calibration = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what training took."""
+        """Write epochs, time and device."""
         if trainer.is_global_zero:
             self._write_scores(fit=self._fit_summary(trainer, pl_module))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how an interrupted fit goes on."""
+        """Print how to resume an interrupted fit."""
         explained = isinstance(exception, UserError | JobEnded) or lost_peer(exception)
         resumable = trainer.state.fn == "fit" and self.run.reserved and self._has("checkpoints/last.ckpt")
         if trainer.is_global_zero and resumable and not explained:
-            print(f"\nInterrupted; the same command with --ckpt_path last goes on in {self.run.path}.", file=sys.stderr)
+            print(
+                f"\nInterrupted; repeat the command with --ckpt_path last to resume {self.run.path}.", file=sys.stderr
+            )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add :func:`ser.runs.confidence.calibration` of the epoch's validation; None where there was none."""
@@ -243,11 +245,11 @@ class RunRecorder(Callback):
         self._loaded_epoch = checkpoint["epoch"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed fit needs: the scores of every epoch, and the clock."""
+        """Return what a resumed fit needs: scores and time of every epoch."""
         return {"history": self._history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self._history = list(state_dict["history"])
 
     def _keep(self, outputs: Mapping[str, Tensor]) -> None:
@@ -315,7 +317,7 @@ class RunRecorder(Callback):
             if source := self.source:
                 print(f"Model: {source['system']}, {source['checkpoint']} (SHA-256 {source['sha256'][:12]})")
             if data.synthetic:
-                print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
+                print(SYNTHETIC)
             for note in self._protocol_json["notes"]:
                 print(f"Note: {note}")
 
@@ -344,18 +346,18 @@ class RunRecorder(Callback):
         return (self.run.path / name).exists()
 
 
-def _refuse_unshared(run: Path) -> None:
-    """See that the first process's run folder is here, too: what it writes to, all processes read the checkpoint from.
+def _check_shared(run: Path) -> None:
+    """Check that this node sees the first process's run folder, from which all processes read the checkpoint.
 
     Raises:
-        UserError: It is not, even after some time, which a network's file system may take to show it.
+        UserError: It does not, even after some time, which a network file system may take to show it.
     """
     deadline = time.monotonic() + SHOWN_WITHIN_S
     while not run.is_dir():
         if time.monotonic() > deadline:
             raise UserError(
-                f"The run folder {run} of the first node is not on {socket.gethostname()}. Give a --run.root that all "
-                "nodes share, and the same on all."
+                f"The run folder {run} of the first node is not on {socket.gethostname()}. Give the same --run.root on "
+                "all nodes, in a folder that they share."
             )
         time.sleep(1)
 
@@ -385,7 +387,7 @@ def _trainable(module: LightningModule) -> int:
 
 @rank_zero_only
 def say_device(trainer: Trainer) -> None:
-    """Say on what a trainer runs."""
+    """Print the device of a trainer."""
     device = trainer.strategy.root_device
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"

@@ -1,7 +1,7 @@
 """UAR, WA and macro-F1 of many confusion matrices at once, in NumPy; `ser.training.metrics` has them in torch.
 
-A confusion matrix counts utterances, rows by true class and columns by recognised class. It need not hold whole
-numbers: the mean of several runs' matrices is one too. A class without a true utterance has no recall and is left out
+A confusion matrix counts utterances, rows by true class and columns by predicted class. It need not hold whole
+numbers: the mean of several runs' matrices is one, too. A class without a true utterance has no recall and is left out
 of the UAR, as in scikit-learn's ``balanced_accuracy_score``.
 """
 
@@ -33,12 +33,12 @@ def wa(confusions: Counts) -> FloatArray:
 
 
 def macro_f1(confusions: Counts) -> FloatArray:
-    """Return the mean F1 of the classes that occur, as truth or as recognised, in [0, 1]; (..., K, K) to (...)."""
+    """Return the mean F1 of the classes that occur, as truth or as prediction, in [0, 1]; (..., K, K) to (...)."""
     return _mean(_shares(2 * _hits(confusions), confusions.sum(axis=-2) + confusions.sum(axis=-1)))
 
 
 def confusion_matrix(targets: IntArray, predicted: IntArray, classes: int) -> IntArray:
-    """Count N utterances by true and recognised class; (N,) and (N,) to (K, K)."""
+    """Count N utterances by true and predicted class; (N,) and (N,) to (K, K)."""
     return np.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 

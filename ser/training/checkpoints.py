@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, read with care, and held against the run that is to go on from them."""
+"""Checkpoints: written atomically, read safely, and compared with the run that resumes from them."""
 
 import hashlib
 import io
@@ -22,14 +22,14 @@ from ser.settings.recipe import public_paths
 from ser.settings.registry import check_classes
 from ser.storage import write_atomically
 
-FORMAT = 2  # of what ser adds to a checkpoint; 1 knew the last fit only, and its speakers by name
+FORMAT = 2  # of what ser adds to a checkpoint; 1 held only the last fit, and its speakers by name
 
 FRONT_END = ("preprocess", "features")  # options of the data that a checkpoint may set
-AS_TRAINED = ("normalize", "pad_before_norm", "segment_scores")  # settings of the task that recognition must repeat
+AS_TRAINED = ("normalize", "pad_before_norm", "segment_scores")  # settings of the task that recognition needs
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it: a kill or a full disk leaves the old one as it was."""
+    """Writes a checkpoint to a temporary file and renames it: a kill or a full disk leaves the old one intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint to a path."""
@@ -38,11 +38,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(Path(path), content.getvalue())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint: tensors and plain data, whatever ``weights_only`` says."""
+        """Read a checkpoint: only tensors and plain data, whatever ``weights_only`` is."""
         return super().load_checkpoint(path, map_location, weights_only=True)
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a file, and nothing else: a checkpoint that is gone on from says which paths are outdated ones."""
+        """Remove a file, never a folder: the paths of outdated checkpoints come from the checkpoint that is resumed."""
         if Path(path).is_file():
             Path(path).unlink()
 
@@ -51,20 +51,20 @@ AVERAGED = "averaged.ckpt"
 
 
 def averaged(trainer: Trainer) -> bool:
-    """Tell whether the end of training replaces the weights by their average, which no epoch's checkpoint holds."""
+    """Tell whether training ends with averaging the weights, which no epoch's checkpoint holds then."""
     return any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 class StopEarly(EarlyStopping):
-    """Lightning's EarlyStopping, with the patience that a resumed fit is given instead of its former one."""
+    """Lightning's EarlyStopping; a resumed fit has the patience that it is given, not its former one."""
 
     @property
     def state_key(self) -> str:
-        """Name of its state in a checkpoint: Lightning's."""
+        """Key of its state in a checkpoint: Lightning's."""
         return super().state_key.replace(type(self).__name__, EarlyStopping.__name__)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint; with more patience than it was stopped with, training goes on, too."""
+        """Resume from a checkpoint; a fit that was stopped trains on if it is given more patience."""
         patience = self.patience
         super().load_state_dict(state_dict)
         self.patience = patience
@@ -73,10 +73,10 @@ class StopEarly(EarlyStopping):
 
 
 class BestAndLast(ModelCheckpoint):
-    """Keeps the best epoch by the score that is monitored, and the last.
+    """Keeps the best epoch by the monitored score, and the last.
 
-    Since Lightning 2.6, ModelCheckpoint's own ``last.ckpt`` is the last epoch that was among the best; and a run folder
-    that was moved forgets how good its best epoch was. Two of Lightning's callbacks would need as much of this, and a
+    Since Lightning 2.6, ModelCheckpoint's own ``last.ckpt`` is the last epoch that was among the best, and a moved run
+    folder loses the score of its best epoch. Two of Lightning's callbacks would need as much of this, and a
     run's older ``--checkpoint.save_last true`` would have both write ``last.ckpt``.
     """
 
@@ -87,12 +87,12 @@ class BestAndLast(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the averaged weights that StochasticWeightAveraging has put in place when training ended."""
+        """Save the weights as StochasticWeightAveraging has averaged them."""
         if self.dirpath is not None and averaged(trainer):
             trainer.save_checkpoint(Path(self.dirpath, AVERAGED))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint; what is beside it is found there even if the folder was moved."""
+        """Resume from a checkpoint, whose neighbours are found even if the folder was moved."""
         folder = Path(self.dirpath or "")
 
         def here(path: str) -> str:
@@ -106,14 +106,14 @@ class BestAndLast(ModelCheckpoint):
 
 
 def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
-    """Open a checkpoint; its tensors stay on disk until they are used.
+    """Read a checkpoint; its tensors stay on disk until they are used.
 
     Args:
         path: The file.
-        named: Class paths that the user's command or config names, which the checkpoint may name, too.
+        named: Class paths of the command or config, which the checkpoint may name, too.
 
     Raises:
-        UserError: There is no such file, it is no checkpoint of ser, or it names classes that it must not.
+        UserError: There is no such file, it is no checkpoint of ser, or it names classes that are not allowed.
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -122,30 +122,30 @@ def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
             _check_form(checkpoint)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
+    except Exception as error:  # torch raises a dozen classes for a damaged file
         raise UserError(
             f"{path} is not a checkpoint of ser, or is damaged ({type(error).__name__}). "
             "Give the best.ckpt or last.ckpt of a run folder."
         ) from error
     if newer:
         raise UserError(
-            f"{path} has format {checkpoint['format']}, and this version of ser reads up to {FORMAT}: update ser."
+            f"{path} has format {checkpoint['format']}, but this version of ser reads up to {FORMAT}: update ser."
         )
     check_classes(settings_of(checkpoint), str(path), named)
     return named_publicly(checkpoint)
 
 
 def named_publicly(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint that names every class by its public path, whenever it was written."""
+    """Return a checkpoint of any age with every class under its public path."""
     naming = ("hyper_parameters", "front_end", "history", "trained_on")
     return {key: public_paths(value) if key in naming else value for key, value in checkpoint.items()}
 
 
 def _check_form(checkpoint: dict[str, Any]) -> None:
-    """Look whether everything is there that is read later, and of its type.
+    """Check that everything that is read later is there, and of the right type.
 
     Raises:
-        Exception: Of many kinds; something is not.
+        Exception: Of any class, if it is not.
     """
     check_history(history_of(checkpoint))
     "".join(checkpoint["hyper_parameters"]["emotions"])
@@ -157,13 +157,13 @@ def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict
     """Return everything in a checkpoint that may name classes.
 
     Args:
-        checkpoint: Of whatever source.
-        given: Settings that are replaced by others.
+        checkpoint: From any source.
+        given: Names of settings that are replaced.
     """
     settings: dict[str, Any] = {}
     for place in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # which load_from_checkpoint reads, in this order
         settings |= checkpoint.get(place, {})
-    own = ("emotions", "_instantiator", *given)  # names of emotions are data; Lightning has a list of instantiators
+    own = ("emotions", "_instantiator", *given)  # emotions are data; Lightning has its own list of instantiators
     return {
         **{name: value for name, value in settings.items() if name not in own},
         "front_end": checkpoint.get("front_end"),
@@ -172,13 +172,13 @@ def settings_of(checkpoint: dict[str, Any], given: Collection[str] = ()) -> dict
 
 
 def history_of(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every fit that led to a checkpoint; one of format 1 knows the last only."""
+    """Return every fit that led to a checkpoint; format 1 holds only the last."""
     former = checkpoint.get("trained_on")
     return list(checkpoint.get("history") or ([former] if former else []))
 
 
 def source_of(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run that uses a model says of it: file, hash, system, and what it was trained on."""
+    """Return the content of ``model.json``: the model's file, hash and system, and what it was trained on."""
     history = in_short(history_of(checkpoint))
     named = {"checkpoint": str(path), "sha256": sha256_of(path), "system": system_of(path, checkpoint)}
     return {**named, "trained_on": history}
@@ -191,19 +191,19 @@ def sha256_of(path: Path) -> str:
 
 
 def system_of(path: Path, checkpoint: dict[str, Any]) -> str:
-    """Return the system of a checkpoint: what it says, or its run folder, or else its network's class."""
+    """Return the name of a checkpoint's system: its own, or that of its run folder, or else its network's class."""
     named = checkpoint.get("system")
     config = path.resolve().parents[1] / "config.yaml"
     if named is None and config.is_file():
         try:
             named = (yaml.safe_load(config.read_text()).get("run") or {}).get("system")
-        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # somebody else's file
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # not a file of ser
             named = None
     return str(named or checkpoint["hyper_parameters"]["net"]["class_path"].rpartition(".")[2].lower())
 
 
 def defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Turn a checkpoint into defaults of the options that build network and front-end."""
+    """Return defaults, from a checkpoint, of the options for network and front-end."""
     settings = checkpoint["hyper_parameters"]
     net = settings["net"]
     linked = ("num_classes", "feature_shape")  # follow from the data
@@ -222,21 +222,22 @@ def defaults_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_front_end(trained: dict[str, Any], given: dict[str, Any]) -> None:
-    """Compare the front-end of data with that which a network was trained with.
+    """Check that the front-end is the one that a network was trained with.
 
     Raises:
-        UserError: They differ, and how.
+        UserError: They differ.
     """
     if differing := differences(given, trained):
         raise UserError(
-            "The data are computed otherwise than those that the checkpoint was trained on, so its answers would mean "
-            "nothing:\n" + "\n".join(f"  {line}" for line in differing) + "\nGive the data module the checkpoint's own "
-            "preprocess and features; on the command line they are the defaults."
+            "Preprocessing or features differ from those that the checkpoint was trained with, so its predictions "
+            "would be meaningless:\n"
+            + "\n".join(f"  {line}" for line in differing)
+            + "\nGive the data module the checkpoint's preprocess and features, the defaults of the command line."
         )
 
 
 def check_emotions(known: list[str], labels: list[str]) -> None:
-    """Compare what a network recognises, in the order of its outputs, with the labels of data.
+    """Check that the emotions of a network, in the order of its outputs, are the labels of data.
 
     Raises:
         UserError: They differ, or their order does.
@@ -248,11 +249,11 @@ def check_emotions(known: list[str], labels: list[str]) -> None:
         )
 
 
-def refuse_other_network(checkpoint: dict[str, Any], emotions: list[str], net: nn.Module) -> None:
-    """Compare a checkpoint with a network and what it recognises.
+def check_network(checkpoint: dict[str, Any], emotions: list[str], net: nn.Module) -> None:
+    """Check that a checkpoint belongs to a network and its emotions.
 
     Raises:
-        UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
+        UserError: It belongs to another network, or to other emotions or another order of them.
     """
     check_emotions(list(checkpoint.get("hyper_parameters", {}).get("emotions", emotions)), emotions)
     ours = {f"net.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
@@ -260,21 +261,21 @@ def refuse_other_network(checkpoint: dict[str, Any], emotions: list[str], net: n
     if ours != saved:
         name = next(name for name in (*ours, *saved) if ours.get(name) != saved.get(name))
         raise UserError(
-            f"The checkpoint holds another network than this {type(net).__name__}: {name} has shape "
+            f"The checkpoint is of another network than this {type(net).__name__}: {name} has shape "
             f"{saved.get(name, 'none')} there and {ours.get(name, 'none')} here. "
             "Give the config and the options that it was trained with."
         )
 
 
-def refuse_other_settings(config: str, kept: Path) -> None:
-    """Compare a config with that of the run to be resumed, in what decides its numbers.
+def check_same_settings(config: str, kept: Path) -> None:
+    """Check that the settings of a resumed run are those that it was started with; the length of training may differ.
 
     Raises:
-        UserError: They differ in more than how long is trained.
+        UserError: Settings that decide its result differ.
     """
     if kept.exists() and (differing := differences(yaml.safe_load(config), yaml.safe_load(kept.read_text()), LENGTH)):
         raise UserError(
-            f"The run in {kept.parent} was made with other settings, so it cannot go on with these:\n"
+            f"The run in {kept.parent} was started with other settings, so it cannot be resumed with these:\n"
             + "\n".join(f"  {line}" for line in differing)
-            + "\nGive the settings that it was made with, or leave --ckpt_path out to start another run."
+            + "\nGive the settings that it was started with, or leave --ckpt_path out to start another run."
         )

@@ -1,6 +1,6 @@
 """UAR, WA and macro-F1: functions of a confusion matrix, and the torchmetrics that accumulate it.
 
-A confusion matrix counts utterances, rows by true class and columns by recognised class. A class without a true
+A confusion matrix counts utterances, rows by true class and columns by predicted class. A class without a true
 utterance has no recall and is left out of the UAR, as in scikit-learn's ``balanced_accuracy_score``; torchmetrics'
 own macro recall counts it as 0.
 """
@@ -49,7 +49,7 @@ def wa(confusion: Tensor) -> Tensor:
 
 
 def macro_f1(confusion: Tensor) -> Tensor:
-    """Return the mean F1 of the classes that occur, as truth or as recognised, in [0, 1].
+    """Return the mean F1 of the classes that occur, as truth or as prediction, in [0, 1].
 
     Shape:
         (..., K, K) to (...).
@@ -73,8 +73,8 @@ def by_utterance(
     Args:
         values: (B, K) of every segment.
         targets: (B,) class numbers.
-        positions: (B,) the utterance of each; the segments of one are neighbours.
-        reduce: What to take.
+        positions: (B,) the utterance of each; segments of one utterance are adjacent.
+        reduce: "mean" or "max".
 
     Returns:
         The same of every utterance, (U, K), (U,) and (U,).

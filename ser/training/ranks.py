@@ -9,18 +9,18 @@ from torch import distributed
 
 from ser.errors import JobEnded, UserError
 
-RESUME = "The same command with --ckpt_path last goes on after the last whole epoch."
+RESUME = "To resume after the last complete epoch, repeat the command with --ckpt_path last."
 COLLECTIVES = ("torch.distributed.", "torch.autograd.")  # modules whose calls exchange tensors with other processes
 
 
 def slurm() -> list[SLURMEnvironment]:
-    """Return what tells Lightning that SLURM has started this process, if it has.
+    """Return Lightning's plugin for SLURM if that has started this process.
 
-    A job that SLURM queues again goes on by ``--ckpt_path last``. Lightning's own way of queueing it would leave a
-    checkpoint where every run of the experiment would take it for its own.
+    A job that SLURM has requeued resumes by ``--ckpt_path last``. Lightning's own requeueing would leave a checkpoint
+    that every run of the experiment would resume from.
 
     Raises:
-        UserError: The job was not started as Lightning understands it.
+        UserError: The job was not started in a way that Lightning supports.
     """
     try:
         return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

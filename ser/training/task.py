@@ -1,4 +1,4 @@
-"""The task: any network that recognises emotion, trained and evaluated the same way."""
+"""The task: trains and evaluates any network for emotion recognition in the same way."""
 
 import io
 import os
@@ -28,9 +28,9 @@ from ser.training.checkpoints import (
     FORMAT,
     check_emotions,
     check_front_end,
+    check_network,
     history_of,
     named_publicly,
-    refuse_other_network,
     settings_of,
 )
 from ser.training.corpus import Corpus
@@ -44,20 +44,20 @@ SCORED: dict[str, tuple[Literal["val", "test"], ...]] = {
     "validate": ("val",),
     "test": ("test",),
 }
-# Tensors that a fit takes from its data before the first step. They are part of a checkpoint, but no buffers: whatever
-# averages a network's weights, or swaps them, must leave them alone.
+# Tensors that a fit takes from its data before the first step. They are part of a checkpoint, but not buffers, since
+# weight averaging must not change them.
 FITTED = ("feature_mean", "feature_sigma", "emotion_weights")
-SIGMA_FLOOR = 1e-6  # a feature that is constant in training stays finite (bands that upsampling left empty)
+SIGMA_FLOOR = 1e-6  # keeps constant features finite (bands that upsampling left empty)
 
 
 class Utterances(Protocol):
     """A batch, as :class:`ser.data.Batch` is one.
 
     Attributes:
-        features: (B, ..., T), zero behind each segment's end; an utterance that is not divided is one segment.
+        features: (B, ..., T), zero after each segment's end; an undivided utterance is one segment.
         lengths: (B,) valid frames of each.
         targets: (B,) class numbers.
-        positions: (B,) which utterances these are of; a negative one does not count.
+        positions: (B,) number of the utterance of each; a negative one does not count.
     """
 
     features: Tensor
@@ -67,13 +67,13 @@ class Utterances(Protocol):
 
 
 class Recognised(NamedTuple):
-    """What the task says of a batch.
+    """The task's output for a batch.
 
     Attributes:
         loss: Scalar, for the trainer.
         probabilities: (U, K) of every utterance, detached.
         targets: (U,) class numbers.
-        positions: (U,) which utterances these are.
+        positions: (U,) numbers of the utterances.
     """
 
     loss: Tensor
@@ -88,32 +88,31 @@ class EmotionClassifier(LightningModule):
     Args:
         net: ``net(features, lengths) -> logits``, see ``ser.models``.
         emotions: Names of the classes, in the order of the logits.
-        optimizer: Makes the optimiser from the parameters.
-        lr_scheduler: Makes the schedule from the optimiser; null keeps the learning rate.
-        lr_scheduler_interval: When the schedule takes a step: after every epoch or every step of the optimiser.
+        optimizer: Constructs the optimiser from the parameters.
+        lr_scheduler: Constructs the schedule from the optimiser; null keeps the learning rate constant.
+        lr_scheduler_interval: Step the schedule after every "epoch" or every "step" of the optimiser.
         normalize: To mean 0 and deviation 1: "bin" every feature by its own statistics, "global" all by the same,
-            "pixel" every feature of every frame by its own, for which the waveform must be padded, all of the training
-            side; "utterance" every feature of an utterance by the statistics of its valid frames.
-            "sign" keeps nothing but the sign (-1, 0 or 1), a slip of the program of paper 001; "none" keeps all.
-        pad_before_norm: Leave padding as it becomes under standardisation (-mean/sigma) instead of zero: the quirk
-            of the public ACRNN code.
+            "pixel" every feature of every frame by its own, for which waveforms must be padded, all over the training
+            split; "utterance" every feature of an utterance by the statistics of its valid frames; "none" not at all.
+            "sign" keeps only the sign (-1, 0 or 1), a bug of paper 001's program.
+        pad_before_norm: Leave padding at -mean/sigma instead of zero, as the public ACRNN code does.
         class_weights: "balanced" weights the loss of every training utterance by the inverse of its emotion's share
-            of the training side, to 1 on the average; validation and test are never weighted.
-        spec_augment: Masks bands and stretches of training utterances; null does not.
-        mixup: Lay training utterances over each other, with shares from Beta(mixup, mixup); 0 does not.
-        segment_scores: What becomes of the probabilities of an utterance's segments: their "mean", or the largest of
-            each emotion, divided by the sum of these, "max" (ACRNN's program).
+            of the training split, with mean 1; validation and test are never weighted.
+        spec_augment: Masks frequency bands and time spans of training utterances; null masks nothing.
+        mixup: Mix training utterances with weights from Beta(mixup, mixup); 0 does not mix.
+        segment_scores: How the probabilities of an utterance's segments are combined: "mean", or "max", the largest of
+            each emotion divided by their sum (ACRNN's program).
 
     Attributes:
-        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames, one for all, or (..., T)
-            one for each frame.
+        feature_mean: (..., 1) mean of each feature over the training utterances' valid frames; a scalar if "global",
+            (..., T) if "pixel".
         feature_sigma: Their standard deviation, likewise.
         emotion_weights: (K,) weight of each emotion's utterances in the training loss.
-        front_end: How a recording becomes features, as plain data: with it, a checkpoint alone can recognise one.
-        history: Every fit that led to these weights, as plain data, see :mod:`ser.protocols.history`: what they have
-            heard is neither validated nor tested.
-        notes: What has to be known of the scores of the split that is being evaluated, a sentence each.
-        system: Name of the system, for those who read its checkpoint.
+        front_end: How a recording becomes features, as plain data, so that a checkpoint alone can recognise one.
+        history: Every fit that led to these weights, as plain data, see :mod:`ser.protocols.history`: only unseen data
+            are validated and tested.
+        notes: Notes on the scores of the split that is being evaluated, a sentence each.
+        system: Name of the system.
     """
 
     feature_mean: Tensor
@@ -136,7 +135,7 @@ class EmotionClassifier(LightningModule):
     ) -> None:
         super().__init__()
         if mixup < 0:
-            raise UserError(f"mixup is {mixup}; it must be positive, or 0 to leave utterances as they are.")
+            raise UserError(f"mixup is {mixup}; it must be positive, or 0 to mix nothing.")
         for name, value, known in (
             ("normalize", normalize, get_args(Normalize)),
             ("segment_scores", segment_scores, get_args(SegmentScores)),
@@ -170,7 +169,7 @@ class EmotionClassifier(LightningModule):
         self.emotion_weights = torch.ones(len(emotions))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move what a fit took from its data with everything else."""
+        """Move the tensors of :data:`FITTED`, too."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name in FITTED:
             setattr(self, name, fn(getattr(self, name)))
@@ -205,14 +204,14 @@ class EmotionClassifier(LightningModule):
         return logits
 
     def standardise(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return what the network sees of a batch: (B, ..., T) and (B,) valid frames of each, to (B, ..., T)."""
+        """Return the network's input: features (B, ..., T) and (B,) valid frames of each, to (B, ..., T)."""
         valid = torch.arange(features.shape[-1], device=features.device) < lengths[:, None]  # (B, T)
         valid = valid.reshape(len(lengths), *[1] * (features.dim() - 2), -1)  # (B, 1, ..., T)
         features = self._normalized(features, valid)
         return features if self.pad_before_norm else features * valid
 
     def _normalized(self, features: Tensor, valid: Tensor) -> Tensor:
-        """Normalise (B, ..., T); ``valid``, which broadcasts with it, says which frames are."""
+        """Normalise (B, ..., T); ``valid`` broadcasts with it and is true for valid frames."""
         if self.normalize == "none":
             return features
         if self.normalize == "sign":
@@ -251,16 +250,16 @@ class EmotionClassifier(LightningModule):
         schedule = {"scheduler": scheduler, "interval": self.lr_scheduler_interval, **watched}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def refuse_unfit(self, trainer: Trainer, data: Corpus | None) -> None:
-        """Compare the network with the data and the trainer that it is to be used with.
+    def check_data(self, trainer: Trainer, data: Corpus | None) -> None:
+        """Check that network, data and trainer fit together.
 
         Raises:
-            UserError: It wants what they do not give.
+            UserError: They do not.
         """
         network = type(self.net).__name__
         if data is not None and data.padding == "batch" and not getattr(self.net, "any_length", True):
             raise UserError(
-                f"padding is 'batch', but {network} takes clips of one length only, or gives other scores for others: "
+                f"padding is 'batch', but {network} takes clips of one length only, or its scores vary with it: "
                 "give --data.padding fixed."
             )
         if str(trainer.precision) in ("16-true", "bf16-true", "64-true"):
@@ -270,7 +269,7 @@ class EmotionClassifier(LightningModule):
             )
         if self.normalize == "pixel" and data is not None and not data.front_end.preprocess.pad_waveform:
             raise UserError(
-                "normalize is 'pixel', for which every utterance must have all frames: "
+                "normalize is 'pixel', which needs all frames of every utterance: "
                 "give --data.preprocess.pad_waveform true."
             )
         if callable(getattr(self.net, "on_step", None)) and trainer.max_epochs == -1 and trainer.max_steps == -1:
@@ -280,26 +279,26 @@ class EmotionClassifier(LightningModule):
             )
 
     def check_unseen(self, history: Sequence[Mapping[str, Any]], data: Corpus, stage: str) -> None:
-        """Compare the splits that a stage scores with everything that led to these weights.
+        """Check that the splits that a stage scores are unseen, and keep notes on the scores.
 
         Args:
-            history: Of the weights.
+            history: Every fit that led to the weights.
             data: The data module.
             stage: "fit", "validate", "test" or "predict".
 
         Raises:
-            UserError: They have heard something of it.
+            UserError: The network was trained or selected on data that the protocol wants unseen.
         """
         notes = [note for split in SCORED.get(stage, ()) for note in data.check_unseen(history, split)]
         if not history and stage in ("validate", "test"):
-            notes = ["Nothing is known of this network's training: it may have been trained on what is scored."]
+            notes = ["The training of this network is unknown: it may have seen the data that are scored."]
         self.notes = list(dict.fromkeys(notes))
 
     def check_fit(self, trainer: Any) -> None:
-        """Try optimiser and schedule, and hold what is monitored against what is logged.
+        """Construct optimiser and schedule, and check that every monitored score is logged.
 
         Raises:
-            UserError: One cannot be made, or the schedule or a callback monitors what is never logged.
+            UserError: One could not be constructed, the schedule is too short, or a monitored score is never logged.
         """
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise UserError(
@@ -311,13 +310,13 @@ class EmotionClassifier(LightningModule):
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             if monitor is None:
                 raise UserError(
-                    "torch.optim.lr_scheduler.ReduceLROnPlateau cannot say what it monitors: give "
+                    "torch.optim.lr_scheduler.ReduceLROnPlateau does not say which score it monitors: give "
                     "--lr_scheduler lightning.pytorch.cli.ReduceLROnPlateau --lr_scheduler.monitor val/uar."
                 )
             rare = str(monitor).startswith("val/") and trainer.check_val_every_n_epoch != 1
             if self.lr_scheduler_interval == "step" or rare:
                 raise UserError(
-                    f"ReduceLROnPlateau needs {monitor} for each of its steps, so each must come after a validation: "
+                    f"ReduceLROnPlateau needs {monitor} at every step, so each step must follow a validation: "
                     "give --model.lr_scheduler_interval epoch and --trainer.check_val_every_n_epoch 1."
                 )
         self._check_length(scheduler, "epoch", trainer.max_epochs)
@@ -329,7 +328,7 @@ class EmotionClassifier(LightningModule):
                 raise UserError(f"{name} monitors {score!r}, which is not logged; choose one of {', '.join(logged)}.")
 
     def _check_length(self, scheduler: Any, interval: str, steps: int | float | None) -> None:
-        """Hold the length of a schedule against that of the training, both in epochs or in steps of the optimiser."""
+        """Check that a schedule does not end before training does, both in epochs or in steps of the optimiser."""
         total = getattr(scheduler, "total_steps", None)
         if self.lr_scheduler_interval == interval and total is not None and steps not in (None, -1) and steps > total:
             raise UserError(
@@ -338,19 +337,19 @@ class EmotionClassifier(LightningModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Check that data and network fit together; for a fit take front-end and statistics from the data.
+        """Check data and network; for a fit take front-end and statistics from the data.
 
         Raises:
-            UserError: They do not, or the network has heard what it is to be scored on.
+            UserError: They do not fit together, or the network has seen data that it is to be scored on.
         """
         data: Corpus | None = getattr(self.trainer, "datamodule", None)
-        self.refuse_unfit(self.trainer, data)
+        self.check_data(self.trainer, data)
         if stage == "fit":
             self.check_fit(self.trainer)
             self._synchronise()
         if data is None:
             return
-        if self.trainer.ckpt_path is None:  # otherwise other weights, with a history of their own, are about to come
+        if self.trainer.ckpt_path is None:  # otherwise weights with their own history are loaded next
             self._check_trained(data, stage)
         if stage == "fit":
             self._take_from(data)
@@ -376,7 +375,7 @@ class EmotionClassifier(LightningModule):
         self.history = self.history or data.extended_history([])
         if self.normalize in ("bin", "global", "pixel"):
             mean, sigma = data.statistics(by_frame=self.normalize == "pixel")
-            if self.normalize == "global":  # every feature has as many frames as any other
+            if self.normalize == "global":  # every feature has the same number of frames
                 mean, sigma = mean.mean(), (sigma.square() + (mean - mean.mean()).square()).mean().sqrt()
             self.feature_mean, self.feature_sigma = mean.to(self.device), sigma.to(self.device)
         if self.class_weights == "balanced":
@@ -386,7 +385,7 @@ class EmotionClassifier(LightningModule):
             self.emotion_weights = weights.to(self.device)
 
     def on_fit_start(self) -> None:
-        """Train no further where early stopping has ended the fit that is resumed."""
+        """Do not train if early stopping has ended the fit that is resumed."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
                 self.trainer.should_stop = True
@@ -397,23 +396,23 @@ class EmotionClassifier(LightningModule):
             self._check_loaders(self.trainer.val_dataloaders, "validate")
 
     def on_test_start(self) -> None:
-        """Check what comes without a data module, too: loaders know whose they are.
+        """Check loaders that are used without their data module, too: each knows it.
 
         Raises:
-            UserError: The network has heard what it is to be scored on.
+            UserError: The network has seen data that it is to be scored on.
         """
         self._check_loaders(self.trainer.test_dataloaders, "test")
 
     def on_train_start(self) -> None:
-        """Refuse loaders of a data module without the data module, and a schedule that ends before the training does.
+        """Check the length of the schedule in steps, which is known only now, and that the data module is given.
 
         Raises:
-            UserError: There would be no statistics, and nobody would know what the network has heard; or the schedule
-                is too short: how many steps training takes is known only now.
+            UserError: The schedule ends before training does, or loaders are given without their data module, so that
+                statistics and history would be missing.
         """
         self._check_length(self.lr_schedulers(), "step", self.trainer.estimated_stepping_batches)
         if self._without_module(self.trainer.train_dataloader):
-            raise UserError("Give the data module itself instead of its loaders: trainer.fit(task, data).")
+            raise UserError("Loaders were given without their data module: call trainer.fit(task, data).")
 
     def _check_loaders(self, loaders: Any, stage: str) -> None:
         for data in self._without_module(loaders):
@@ -426,25 +425,25 @@ class EmotionClassifier(LightningModule):
         return [loader.source for loader in loaders if hasattr(loader, "source")]
 
     def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
-        """Seed dropout, and let the network follow the progress of training.
+        """Seed dropout, and tell the network the progress of training.
 
-        The seed is the run's and the epoch's, so that a resumed fit equals an uninterrupted one. It is not set when
-        the epoch starts: whether the loader draws a random number after that depends on a resumption.
+        The seed follows from the run's seed and the epoch, so that a resumed fit equals an uninterrupted one. It is set
+        at the first batch, since the loader may draw a random number at the start of an epoch after a resume.
         """
         on_step = getattr(self.net, "on_step", None)
-        if callable(on_step):  # the temperature of a dynamic convolution, say
+        if callable(on_step):  # such as the temperature of a dynamic convolution
             on_step(self.global_step, int(self.trainer.estimated_stepping_batches))
         seed = os.environ.get("PL_GLOBAL_SEED")  # what Lightning's seed_everything was called with
         if batch_idx == 0 and seed is not None:
             torch.manual_seed(hash((int(seed), self.current_epoch, self.global_rank)) % 2**63)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the front-end, and describe network and optimiser as plain data however this task was made.
+        """Add the front-end and the history, and describe network and optimiser as plain data.
 
-        The command line's checkpoints do the latter already; this gives those made in Python the same form.
+        Checkpoints of the command line already have this form; this gives it to those made in Python.
         """
         checkpoint |= {"format": FORMAT, "system": self.system, "front_end": self.front_end, "history": self.history}
-        for kept in ("state_dict", "current_model_state"):  # the latter is of weights that are averaged
+        for kept in ("state_dict", "current_model_state"):  # the latter where weights are averaged
             if kept in checkpoint:
                 checkpoint[kept] |= {name: getattr(self, name) for name in FITTED}
         if "_instantiator" not in checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}):
@@ -457,9 +456,9 @@ class EmotionClassifier(LightningModule):
         """Take front-end and statistics from the checkpoint.
 
         Raises:
-            UserError: It is a checkpoint of another network or of other emotions.
+            UserError: It belongs to another network or to other emotions.
         """
-        self.refuse_other(checkpoint)
+        self.check_checkpoint(checkpoint)
         self.front_end = public_paths(checkpoint.get("front_end"))
         self.history = public_paths(history_of(checkpoint))
         self.system = self.system or checkpoint.get("system")
@@ -480,15 +479,15 @@ class EmotionClassifier(LightningModule):
         weights_only: bool | None = True,
         **kwargs: Any,
     ) -> Self:
-        """Make a task from a checkpoint, which may name classes of ``ser`` and PyTorch only.
+        """Construct a task from a checkpoint, which may only name classes of ``ser`` and PyTorch.
 
         Args:
             checkpoint_path: The checkpoint.
             map_location: See Lightning's ``load_from_checkpoint``; likewise the next two.
             hparams_file: YAML of settings to use instead of the checkpoint's.
             strict: Whether all weights must match.
-            weights_only: Whatever it is, nothing but tensors and plain data is read.
-            kwargs: Constructor arguments to use instead of the checkpoint's, such as a network of a class of yours.
+            weights_only: Ignored: only tensors and plain data are read.
+            kwargs: Constructor arguments to use instead of the checkpoint's, such as a network of your own class.
 
         Raises:
             UserError: It names other classes.
@@ -503,13 +502,9 @@ class EmotionClassifier(LightningModule):
         )
         return loaded
 
-    def refuse_other(self, checkpoint: dict[str, Any]) -> None:
-        """Compare a checkpoint with this task.
-
-        Raises:
-            UserError: It is a checkpoint of another network or of other emotions, or has them in another order.
-        """
-        refuse_other_network(checkpoint, self.emotions, self.net)
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint belongs to this network and these emotions, see :func:`check_network`."""
+        check_network(checkpoint, self.emotions, self.net)
 
     def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
         if stage == "train":
@@ -526,7 +521,7 @@ class EmotionClassifier(LightningModule):
         # The validation of the chosen checkpoint after a fit is no further point of its curves.
         after_fit = self._trainer and self._trainer.state.fn == TrainerFn.VALIDATING and self.global_step > 0
         for name, score in scores.items():
-            # A metric is computed over all processes when the epoch ends; Lightning asks for sync_dist all the same.
+            # A metric reduces over all processes at the end of the epoch; Lightning wants sync_dist all the same.
             self.log(
                 name,
                 score,
@@ -540,14 +535,14 @@ class EmotionClassifier(LightningModule):
         return Recognised(loss, probabilities, targets, positions)
 
     def _recognised(self, logits: Tensor, batch: Utterances) -> tuple[Tensor, Tensor, Tensor]:
-        """Score utterances, each of which counts once, however many segments it has.
+        """Combine the segments of each utterance.
 
         Args:
             logits: (B, K).
-            batch: What they are of.
+            batch: The batch.
 
         Returns:
-            Probabilities (U, K), targets and positions (U,), without what fills a batch up.
+            Probabilities (U, K), targets and positions (U,), without the items that only fill up a batch.
         """
         segments = logits.float().softmax(dim=-1)
         probabilities, targets, positions = by_utterance(segments, batch.targets, batch.positions, self.segment_scores)
@@ -557,7 +552,7 @@ class EmotionClassifier(LightningModule):
         return probabilities[counted], targets[counted], positions[counted]
 
     def _train(self, batch: Utterances) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, K) of a batch that is augmented, and the weighted loss."""
+        """Return the logits (B, K) of an augmented batch, and the weighted loss."""
         features, lengths = self.standardise(batch.features, batch.lengths), batch.lengths
         if self.spec_augment is not None:
             features = self.spec_augment(features)

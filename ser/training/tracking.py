@@ -1,4 +1,4 @@
-"""Weights & Biases: where a run can be followed, with or without an account."""
+"""Weights & Biases: dashboards of a run, with or without an account."""
 
 import functools
 import os
@@ -18,13 +18,13 @@ from ser.terminal.streams import showing
 
 LONGEST_TAG, LONGEST_NAME = 64, 128  # characters, to W&B
 WANDB_ID = "wandb_id"  # file of the run folder
-HEARD = 10  # mistakes whose recordings are kept
-ANSWERS_WITHIN_S = 30.0  # a server, to the start of a run
+RECORDINGS = 10  # of the most confident mistakes
+ANSWERS_WITHIN_S = 30.0  # of a server, at the start of a run
 DRAWN = 30  # characters of an emotion that are drawn
 
 
 def _kept_from_failing(method: Callable[..., None]) -> Callable[..., None]:
-    """Let a run go on without W&B where that fails, with one message: the run folder holds everything."""
+    """Let a run continue without W&B where that fails, with one message; the run folder holds everything."""
 
     @functools.wraps(method)
     def call(self: "WandbLogger", *args: Any, **kwargs: Any) -> None:
@@ -45,9 +45,9 @@ class WandbLogger(loggers.WandbLogger):
         project: W&B project.
         offline: Keep the run on this machine; null does so when no API key is configured.
         log_model: Upload checkpoints, see Lightning's logger.
-        tags: Tags of the run, besides those that ``ser`` gives it.
+        tags: Tags of the run, in addition to those of ``ser``.
         audio_mb: The recordings of the most confident mistakes are kept with the run, up to this size in megabytes. An
-            online run uploads them: 0 keeps recordings here that must not be passed on.
+            online run uploads them: 0 for recordings that must not be shared.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class WandbLogger(loggers.WandbLogger):
             try:
                 return super().experiment
             except Exception as error:  # no network, or a key or an address that is not valid
-                said = str(error).splitlines()[0]
-                print(f"W&B cannot be reached, so the run is kept offline ({said}).", file=sys.stderr)
+                reason = str(error).splitlines()[0]
+                print(f"W&B cannot be reached, so the run is kept offline ({reason}).", file=sys.stderr)
                 self._offline = True
                 (path / WANDB_ID).unlink()  # W&B holds the id of the attempt to be in use
                 self._wandb_init |= {"mode": "offline", "id": _identity(path)}
@@ -120,11 +120,11 @@ class WandbLogger(loggers.WandbLogger):
         return _DummyExperiment() if self.lost else super().experiment
 
     def give_up(self, error: Exception) -> None:
-        """Say once that nothing more is logged."""
+        """Print once that nothing more is logged."""
         self.lost = True
         with showing("What happened to W&B"):
-            said = f"W&B failed ({type(error).__name__}: {error}), so nothing more is logged there"
-            print(f"ser: warning: {said}; the run folder holds everything.", file=sys.stderr)
+            reason = f"W&B failed ({type(error).__name__}: {error}), so nothing more is logged there"
+            print(f"ser: warning: {reason}; the run folder holds everything.", file=sys.stderr)
 
     log_metrics = rank_zero_only(_kept_from_failing(loggers.WandbLogger.log_metrics))
     log_hyperparams = rank_zero_only(_kept_from_failing(loggers.WandbLogger.log_hyperparams))
@@ -159,11 +159,11 @@ class WandbLogger(loggers.WandbLogger):
     @rank_zero_only
     @_kept_from_failing
     def log_predictions(self, stage: str, evaluation: Evaluation, recordings: Mapping[str, Path]) -> None:
-        """List every utterance, the most confident mistakes first, and let these be heard.
+        """List every utterance, the most confident mistakes first and with their recordings.
 
         Args:
             stage: "val" or "test".
-            evaluation: What was said of the utterances.
+            evaluation: The predictions.
             recordings: Path of every utterance's file.
         """
         import wandb
@@ -175,8 +175,8 @@ class WandbLogger(loggers.WandbLogger):
         for row, i in enumerate(order):
             path = recordings[evaluation.files[i]]
             size = path.stat().st_size if path.is_file() else spare + 1  # it may be gone since it was read
-            heard = bool(wrong[i]) and row < HEARD and size <= spare
-            spare -= size if heard else 0
+            kept = bool(wrong[i]) and row < RECORDINGS and size <= spare
+            spare -= size if kept else 0
             table.add_data(
                 evaluation.files[i],
                 evaluation.speakers[i],
@@ -184,7 +184,7 @@ class WandbLogger(loggers.WandbLogger):
                 evaluation.labels[evaluation.predicted[i]],
                 confidences[i].item(),
                 not wrong[i],
-                wandb.Audio(str(path)) if heard else None,
+                wandb.Audio(str(path)) if kept else None,
             )
         self.experiment.log({f"{stage}/predictions": table})
 
@@ -204,7 +204,7 @@ class WandbLogger(loggers.WandbLogger):
         return bool(self._offline)
 
     def where(self) -> str | None:
-        """Return the lines that say how to look at the run."""
+        """Return how to look at the run, or None."""
         if self._experiment is None or self.lost:
             return None
         if not self._offline:
@@ -266,7 +266,7 @@ def _key_configured() -> bool:
             return False
         key = settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url)
         return bool(key)
-    except Exception:  # an address or a key that is not valid: W&B says so when it starts
+    except Exception:  # an address or a key that is not valid: W&B reports it at its start
         return True
 
 
@@ -279,6 +279,6 @@ def finish(failed: bool) -> None:
 
 
 def silence() -> None:
-    """Keep W&B from printing; ``ser`` says in one line where the run is."""
+    """Keep W&B from printing; ``ser`` prints in one line where the run is."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_CONSOLE", "off")

@@ -91,7 +91,7 @@ MISTAKES = {
     ),
     "schedule that monitors too often": (
         ["--lr_scheduler", PLATEAU, "--lr_scheduler.monitor", "val/uar", "--model.lr_scheduler_interval", "step"],
-        "each must come after a validation",
+        "each step must follow a validation",
     ),
     "callback that monitors what is not logged": (
         ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/UAR"],
@@ -123,7 +123,7 @@ MISTAKES = {
         "data: ser.models.CoRNN is no SpeechCorpus. Valid: AudioFo",
     ),
     "optimiser that is none": (["--optimizer", "torch.nn.Linear"], "optimizer: torch.nn.Linear is no Optimizer"),
-    "corpus without labels": (["--data", "AudioFolder"], "fit needs recordings whose emotions and speakers are known"),
+    "corpus without labels": (["--data", "AudioFolder"], "fit needs recordings with known emotions and speakers"),
     "option without a value": (["--data.root"], "--data, or an option below it, is given without a value"),
     "text for a number": (["--optimizer.lr", "abc"], "optimizer.lr: expected float; found 'abc'"),
     "text for a whole number": (["--data.fold", "abc"], "data.fold: expected int; found 'abc'"),
@@ -312,7 +312,7 @@ def test_a_fit_that_monitors_nothing_leaves_what_a_summary_needs(best):
 def test_a_score_needs_a_corpus_with_labels(refused, best, verb):
     for options in ([], ["--data.root", "."]):
         said = refused(verb, *QUIET, "--ckpt_path", best, *options)
-        assert f"{verb} needs recordings whose emotions and speakers are known: give --data CORPUS" in said
+        assert f"{verb} needs recordings with known emotions and speakers: give --data CORPUS" in said
 
 
 def test_a_config_may_give_the_checkpoint(ser, best, capsys):

@@ -261,7 +261,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(ser, copied, capsys):
     for options in (["--model.net.lstm_hidden", 4], ["--optimizer.lr", 0.5], ["--data.emotions", "[anger,neutral]"]):
         assert fit(ser, *options, "--ckpt_path", "last") == 2
         printed = capsys.readouterr().err
-        assert "was made with other settings" in printed
+        assert "was started with other settings" in printed
         assert options[0].rpartition(".")[2] in printed
     assert contents(run) == before
     assert fit(ser, "--trainer.max_epochs", 2, "--ckpt_path", "last") == 0
@@ -374,7 +374,7 @@ def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_it_goes_on(ser, caps
         signal.signal(signal.SIGINT, former)  # which Lightning has switched off
     said = capsys.readouterr().err
     assert message in said
-    assert "Interrupted; the same command with --ckpt_path last goes on in runs/cornn-synthetic/fold0-seed1." in said
+    assert "Interrupted; repeat the command with --ckpt_path last to resume runs/cornn-synthetic/fold0-seed1." in said
     assert not (last.parents[1] / "metrics.json").exists()
     assert fit(ser, "--trainer.max_epochs", 2, "--ckpt_path", "last") == 0
 

@@ -266,7 +266,7 @@ def test_loaders_without_their_data_module_are_no_way_to_train(tiny, make_traine
     data = tiny()
     task = EmotionClassifier(Mean(data.num_classes, data.feature_shape), data.labels)
     data.prepare_data()
-    with pytest.raises(UserError, match="Give the data module itself"):
+    with pytest.raises(UserError, match="Loaders were given without their data module"):
         make_trainer(1).fit(task, data.train_dataloader())
 
 

@@ -78,9 +78,7 @@ def rows(path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes to kill in /proc")
 @pytest.mark.parametrize("launcher", ["devices", "nodes"])
-def test_a_job_whose_process_is_killed_says_so_and_resumes_to_what_one_process_learns(
-    launcher, cache, tmp_path, monkeypatch
-):
+def test_a_job_whose_process_is_killed_resumes_to_what_one_process_learns(launcher, cache, tmp_path, monkeypatch):
     """With online augmentation and balanced sampling, which must not depend on who draws what."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "overlay.yaml").write_text(OVERLAY)
@@ -106,7 +104,7 @@ def test_a_job_whose_process_is_killed_says_so_and_resumes_to_what_one_process_l
         assert codes == [1] * len(codes)
         assert printed.count("ser: error: Rank ") == 1
         assert "cannot reach another process of this job" in printed
-        assert "The same command with --ckpt_path last goes on after the last whole epoch." in printed
+        assert "To resume after the last complete epoch, repeat the command with --ckpt_path last." in printed
     assert not (run / "metrics.json").exists()
 
     epochs = torch.load(last, weights_only=True)["epoch"] + 3  # two more

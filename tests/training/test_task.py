@@ -164,7 +164,7 @@ def test_global_statistics_are_those_of_all_features(data, trainer):
 
 def test_pixels_have_statistics_of_their_own(data, trainer, cache):
     task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, normalize="pixel")
-    with pytest.raises(UserError, match=r"must have all frames: give --data\.preprocess\.pad_waveform true"):
+    with pytest.raises(UserError, match=r"needs all frames of every utterance: give --data\.pre"):
         trainer.fit(task, data)
     padded = Synthetic(preprocess=Preprocess(pad_waveform=True), features=LogMel(), cache_dir=cache, batch_size=40)
     trainer.fit(task, padded)

@@ -15,7 +15,7 @@ import pytest
 from ser.cli import main
 from ser.runs.folder import Evaluation, RunFolder
 from ser.training import tracking
-from ser.training.tracking import HEARD, WandbLogger, finish, heat_map, silence
+from ser.training.tracking import RECORDINGS, WandbLogger, finish, heat_map, silence
 
 CONFIG = str(Path(__file__).parents[2] / "configs/cornn.yaml")
 
@@ -123,9 +123,11 @@ def test_every_utterance_is_listed_and_the_worst_mistakes_can_be_heard(run, reco
         assert row["confidence"] == pytest.approx(float(truth[f"p_{truth['predicted']}"]))
     mistakes = [row for row in listed if not row["correct"]]
     assert listed[: len(mistakes)] == sorted(mistakes, key=lambda row: -row["confidence"])
-    assert [row["audio"] is not None for row in listed] == [i < min(HEARD, len(mistakes)) for i in range(len(listed))]
+    assert [row["audio"] is not None for row in listed] == [
+        i < min(RECORDINGS, len(mistakes)) for i in range(len(listed))
+    ]
     (corpus,) = {json.loads((run / "protocol.json").read_text())["root"]}
-    for row in mistakes[:HEARD]:
+    for row in mistakes[:RECORDINGS]:
         assert stored[row["audio"]["path"]].read_bytes() == Path(corpus, row["file"]).read_bytes()
 
 
