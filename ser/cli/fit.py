@@ -29,7 +29,7 @@ from ser.data import SpeechCorpus
 from ser.errors import JobEnded, UserError, cannot_create, user_error_behind
 from ser.protocols.splits import PARTITIONS
 from ser.runs.folder import RunFolder, RunOptions
-from ser.runs.recorder import RunRecorder, say_device
+from ser.runs.recorder import RunRecorder, print_device
 from ser.training.checkpoints import (
     AVERAGED,
     AtomicCheckpoints,
@@ -279,11 +279,11 @@ class SerCLI(LightningCLI):
                 _check_same_utterances(history_of(last), self.datamodule, checkpoint.parents[1])
             config.ckpt_path = checkpoint
         self._check_validation()
-        say_device(self.trainer)
+        print_device(self.trainer)
 
     def before_test(self) -> None:
         """Print the device before features are computed."""
-        say_device(self.trainer)
+        print_device(self.trainer)
 
     before_validate = before_predict = before_test
 
@@ -306,11 +306,11 @@ class SerCLI(LightningCLI):
             self.trainer.validate(self.model, **scored)
             if which != "none":
                 self.trainer.test(self.model, **scored)
-        self._say_where()
+        self._print_where()
 
     def after_test(self) -> None:
         """Print where everything is."""
-        self._say_where()
+        self._print_where()
 
     after_validate = after_test
 
@@ -370,7 +370,7 @@ class SerCLI(LightningCLI):
         facts |= {key: value for key, value in protocol.items() if key not in (*local, *PARTITIONS)}
         return facts | {name: {key: protocol[name][key] for key in ("utterances", "speakers")} for name in PARTITIONS}
 
-    def _say_where(self) -> None:
+    def _print_where(self) -> None:
         if not self.run_folder.reserved:
             return
         print(f"Run folder: {self.run_folder.path}")

@@ -172,11 +172,11 @@ class RunRecorder(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keep the predictions for a batch."""
-        self._keep(outputs)
+        self._outputs.append(tuple(outputs[name].cpu() for name in ("positions", "probabilities", "targets")))
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keep the predictions for a batch."""
-        self._keep(outputs)
+        self.on_validation_batch_end(trainer, pl_module, outputs)
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keep the predictions for a batch."""
@@ -215,7 +215,7 @@ class RunRecorder(Callback):
         header = ["file", "emotion", *map(probability_column, data.labels)]
         self._write("predictions.csv", table_as_csv(header, rows))
         with showing("The predictions"):
-            _print_recognised(data.labels, rows)
+            _print_predictions(data.labels, rows)
             print(f"All {len(rows)} files: {self.run.path / 'predictions.csv'}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -251,9 +251,6 @@ class RunRecorder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         self._history = list(state_dict["history"])
-
-    def _keep(self, outputs: Mapping[str, Tensor]) -> None:
-        self._outputs.append(tuple(outputs[name].cpu() for name in ("positions", "probabilities", "targets")))
 
     def _gather(self, trainer: Trainer) -> tuple[Tensor, ...] | None:
         """Join the batches of all processes, in the order of the utterances."""
@@ -362,7 +359,7 @@ def _check_shared(run: Path) -> None:
         time.sleep(1)
 
 
-def _print_recognised(labels: Sequence[str], rows: Sequence[Sequence[Any]], shown: int = 20) -> None:
+def _print_predictions(labels: Sequence[str], rows: Sequence[Sequence[Any]], shown: int = 20) -> None:
     console = Console()
     words = [max(map(cell_len, column)) for column in zip(*((row[0], row[1]) for row in rows[:shown]), strict=True)]
     headers, legend = side_by_side(labels, console.width - sum(words) - len(words))
@@ -386,7 +383,7 @@ def _trainable(module: LightningModule) -> int:
 
 
 @rank_zero_only
-def say_device(trainer: Trainer) -> None:
+def print_device(trainer: Trainer) -> None:
     """Print the device of a trainer."""
     device = trainer.strategy.root_device
     threads = torch.get_num_threads()

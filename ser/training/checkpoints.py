@@ -1,4 +1,8 @@
-"""Checkpoints: written atomically, read safely, and compared with the run that resumes from them."""
+"""Checkpoints: written atomically, read safely, and compared with the run that resumes from them.
+
+A checkpoint is Lightning's, with these keys of ``ser``: ``format``, ``system``, ``front_end`` and ``history``, see
+:class:`ser.training.EmotionClassifier`, and from a run folder ``calibration``, see :mod:`ser.runs.confidence`.
+"""
 
 import hashlib
 import io

@@ -18,7 +18,7 @@ from rich.console import Console
 from ser.cli import main
 from ser.models import CoRNN
 from ser.runs.folder import Evaluation, RunFolder
-from ser.runs.recorder import RunRecorder, say_device
+from ser.runs.recorder import RunRecorder, print_device
 from ser.terminal.tables import PlainTable, side_by_side
 from ser.training.task import EmotionClassifier
 
@@ -256,5 +256,5 @@ def test_a_fit_says_on_what_it_runs(fit, make_trainer, capfd):
     threads = torch.get_num_threads()
     assert f"Device: CPU, {threads} thread{'s' * (threads > 1)}\n" in printed.err
     assert "Device" not in printed.out
-    say_device(make_trainer(1, precision="bf16-mixed"))
+    print_device(make_trainer(1, precision="bf16-mixed"))
     assert capfd.readouterr().err.endswith(" (bf16-mixed)\n")

@@ -46,18 +46,18 @@ def test_an_epoch_without_validation_has_no_scores_of_one(fit, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("--data.sampling", "balanced", "data.sampling: shuffle, now balanced"),
         ("--trainer.limit_train_batches", "1", "trainer.limit_train_batches: None, now 1"),
         ("--trainer.accumulate_grad_batches", "2", "trainer.accumulate_grad_batches: 1, now 2"),
     ],
 )
-def test_a_run_goes_on_with_its_settings_only(fit, cache, capsys, option, value, said):
+def test_a_run_resumes_with_its_own_settings_only(fit, cache, capsys, option, value, message):
     fit("--trainer.max_epochs", "1")
     again = ["fit", *OPTIONS, "--data.cache_dir", str(cache), "--ckpt_path", "last", "--trainer.max_epochs", "2"]
     assert main([*again, option, value]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_test_that_was_limited_is_reported_as_what_it_was(fit):

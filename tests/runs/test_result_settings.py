@@ -43,7 +43,7 @@ def config(**changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"data__init_args__sampling": "balanced"}, "data.sampling: shuffle, now balanced"),
         ({"data__init_args__padding": "batch"}, "data.padding: fixed, now batch"),
@@ -62,8 +62,8 @@ def config(**changes):
         ({"trainer__max_epochs": 4}, "trainer.max_epochs: 3, now 4"),
     ],
 )
-def test_what_decides_a_result_is_named(changes, said):
-    assert [str(line) for line in differences(config(**changes), config())] == [said]
+def test_what_decides_a_result_is_named(changes, message):
+    assert [str(line) for line in differences(config(**changes), config())] == [message]
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_a_job_whose_process_is_killed_resumes_to_what_one_process_learns(launch
     assert len(ours) == 24
     for name in ours[0]:
         if name.startswith("p_"):
-            ours_said, others_said = ([float(row[name]) for row in said] for said in (ours, others))
-            np.testing.assert_allclose(ours_said, others_said, atol=1e-3)
+            ours_p, others_p = ([float(row[name]) for row in predicted] for predicted in (ours, others))
+            np.testing.assert_allclose(ours_p, others_p, atol=1e-3)
     ours, others = (rows(folder / "history.csv") for folder in (run, alone))
     assert len(ours) == len(others) == epochs
     for score in ("train/loss", "val/loss"):

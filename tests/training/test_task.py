@@ -51,9 +51,9 @@ def test_scores_of_a_fit_agree_with_scikit_learn(data, trainer):
     (scores,) = trainer.test(task, data, verbose=False)
     predicted = trainer.predict(task, data)
     positions, probabilities = (torch.cat(parts) for parts in zip(*predicted, strict=True))
-    said = dict(zip(positions.tolist(), probabilities.argmax(1).tolist(), strict=True))
+    answers = dict(zip(positions.tolist(), probabilities.argmax(1).tolist(), strict=True))
     truth = [data.labels.index(data.table[i].emotion) for i in data.split.test]
-    test = [said[i] for i in data.split.test]
+    test = [answers[i] for i in data.split.test]
     assert scores["test/uar"] == pytest.approx(balanced_accuracy_score(truth, test))
     assert scores["test/wa"] == pytest.approx(np.mean(np.equal(truth, test)))
     assert scores["test/macro_f1"] == pytest.approx(f1_score(truth, test, average="macro"))
@@ -74,11 +74,11 @@ def test_a_process_without_an_utterance_takes_part_and_counts_none(data, trainer
     ]
     assert scores[0] == pytest.approx(scores[1])
     assert scores[0] == pytest.approx(scores[2])
-    said = trainer.predict(task, DataLoader(batches, batch_size=None))
-    assert torch.cat([positions for positions, _ in said]).tolist() == everything.positions.tolist()
+    outputs = trainer.predict(task, DataLoader(batches, batch_size=None))
+    assert torch.cat([positions for positions, _ in outputs]).tolist() == everything.positions.tolist()
 
 
-def test_statistics_are_those_of_the_training_side(data, trainer):
+def test_statistics_are_those_of_the_training_split(data, trainer):
     task = EmotionClassifier(Mean(4, data.feature_shape), data.labels)
     trainer.fit(task, data)
     frames = []
@@ -187,12 +187,12 @@ def test_pixels_have_statistics_of_their_own(data, trainer, cache):
         ({"segment_scores": "median"}, "segment_scores is 'median'; choose one of mean, max"),
     ],
 )
-def test_unknown_choices_are_refused(options, message):
+def test_unknown_choices_are_errors(options, message):
     with pytest.raises(UserError, match=message):
         EmotionClassifier(Keep(), ["a", "b"], **options)
 
 
-def test_batches_of_many_lengths_are_refused_for_a_network_that_cannot_take_them(cache, trainer):
+def test_batches_of_many_lengths_are_an_error_for_a_network_that_cannot_take_them(cache, trainer):
     data = Synthetic(padding="batch", cache_dir=cache)
     task = EmotionClassifier(DyCNN(data.num_classes, data.feature_shape), data.labels)
     with pytest.raises(UserError, match="padding is 'batch', but DyCNN takes clips of one length only"):
@@ -228,7 +228,7 @@ class Three(Synthetic):
         return replace(split, train=tuple(i for i in kept if i not in few))
 
 
-def test_class_weights_are_balanced_on_the_training_side(cache, trainer, tmp_path):
+def test_class_weights_are_balanced_on_the_training_split(cache, trainer, tmp_path):
     data = Three(features=LogMel(), cache_dir=cache, batch_size=40)
     task = EmotionClassifier(Mean(4, data.feature_shape), data.labels, class_weights="balanced")
     trainer.fit(task, data)
@@ -270,7 +270,7 @@ def test_a_python_checkpoint_reloads_by_itself(data, trainer, tmp_path):
         assert torch.equal(task.eval()(batch.features, batch.lengths), again.eval()(batch.features, batch.lengths))
 
 
-def test_a_checkpoint_of_other_emotions_or_another_network_is_refused(data, trainer, tmp_path):
+def test_a_checkpoint_of_other_emotions_or_another_network_is_an_error(data, trainer, tmp_path):
     trainer.fit(EmotionClassifier(Mean(4, data.feature_shape), data.labels), data)
     trainer.save_checkpoint(tmp_path / "task.ckpt")
     checkpoint = torch.load(tmp_path / "task.ckpt", weights_only=True)

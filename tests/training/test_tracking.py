@@ -74,10 +74,10 @@ def test_the_dashboards_show_the_numbers_of_the_run_folder(run, records):
 
     cells = json.loads((files / values["test/confusion_matrix_table.path"][0]).read_text())["data"]
     labels = list(metrics["test"]["recalls"])
-    counts = {(truth, said): count for truth, said, count in cells}
+    counts = {(truth, predicted): count for truth, predicted, count in cells}
     for row, truth in enumerate(labels):
-        for column, said in enumerate(labels):
-            assert counts[truth, said] == metrics["test"]["confusion"][row][column]
+        for column, predicted in enumerate(labels):
+            assert counts[truth, predicted] == metrics["test"]["confusion"][row][column]
 
     picture = matplotlib.image.imread(files / values["test/confusion_heatmap.path"][0])
     assert picture.std() > 0.05  # something is drawn
@@ -107,17 +107,17 @@ def test_the_summary_keeps_the_scores_of_the_checkpoint_that_was_tested(run, rec
             assert kept[f"{stage}/{score}"] == pytest.approx(metrics[stage][score])
 
 
-def test_every_utterance_is_listed_and_the_worst_mistakes_can_be_heard(run, records):
+def test_every_utterance_is_listed_and_the_worst_mistakes_come_with_their_recordings(run, records):
     with (run / "predictions.csv").open() as file:
-        said = {row["file"]: row for row in csv.DictReader(file)}
+        predictions = {row["file"]: row for row in csv.DictReader(file)}
     (kept,) = [r["artifact"] for r in records if "predictions" in r.get("artifact", {}).get("name", "")]
     stored = {item["path"]: Path(item["local_path"]) for item in kept["manifest"]["contents"]}
     assert all(run.resolve() in path.parents for path in stored.values())
     table = json.loads(stored["test/predictions.table.json"].read_text())
     listed = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    assert {row["file"] for row in listed} == set(said)
+    assert {row["file"] for row in listed} == set(predictions)
     for row in listed:
-        truth = said[row["file"]]
+        truth = predictions[row["file"]]
         assert (row["target"], row["predicted"]) == (truth["target"], truth["predicted"])
         assert row["correct"] == (truth["target"] == truth["predicted"])
         assert row["confidence"] == pytest.approx(float(truth[f"p_{truth['predicted']}"]))
@@ -255,8 +255,8 @@ def test_a_server_that_cannot_be_reached_leaves_the_run_offline_with_one_message
         teardown_wandb()
     assert logger.offline
     assert not logger.lost
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("W&B cannot be reached, so the run is kept offline (")
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.startswith("W&B cannot be reached, so the run is kept offline (")
     assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
 
 
