@@ -1,6 +1,6 @@
-"""Which settings decide a result: the one list that resuming, cross-validation, comparison and report go by.
+"""Which settings decide a result: one list for resuming, cross-validation, comparison and report.
 
-Every setting counts unless it is named here, so an option that is new counts until it is known not to.
+Every setting decides unless it is named here; so does a new option until it is added.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ser.settings.recipe import HOMES, describe, public_path
 
-# Where things are, what they run on, how fast, and what they show.
+# Paths, devices, speed and display.
 INDIFFERENT = (
     r"(run|ckpt_path|weights_only)\b"
     r"|trainer\.(accelerator|strategy|devices|num_nodes|plugins|logger|profiler|default_root_dir|model_registry|benchmark"
@@ -19,13 +19,13 @@ INDIFFERENT = (
     r"|data\.(.+\.)?(root|cache_dir|num_workers|download)$|data\.name$"
     r"|(checkpoint|early_stopping)\.(dirpath|filename|verbose|log_rank_zero_only)$"
 )
-# How long a fit trains, and which of its checkpoints it tests at its end: what may change when it is resumed.
+# The length of training and the checkpoint that is tested: they may change when a fit is resumed.
 LENGTH = r"trainer\.(min|max)_(epochs|steps|time)$|early_stopping\.patience$|test_checkpoint$"
-# In what the runs of one experiment differ.
+# What differs between the runs of an experiment.
 FOLD_AND_SEED = r"data\.fold$|seed_everything$"
 NOTHING = r"(?!)"
 
-# Classes that a config need not name.
+# Default classes, which a config need not name.
 UNNAMED = {
     "model": "ser.training.EmotionClassifier",
     "data.preprocess": "ser.data.Preprocess",
@@ -53,11 +53,11 @@ class Changed(NamedTuple):
 
 
 def decisive(config: Mapping[str, Any], apart: str = NOTHING) -> dict[str, Any]:
-    """Reduce a config to what decides its numbers.
+    """Return the settings of a config that decide its result.
 
     Args:
         config: Content of a ``config.yaml``.
-        apart: Pattern of the dotted names of settings that are left out too.
+        apart: Pattern of the dotted names of further settings that are left out.
 
     Returns:
         Settings by dotted name; a class is the setting ``<name>.class_path``.
@@ -67,15 +67,15 @@ def decisive(config: Mapping[str, Any], apart: str = NOTHING) -> dict[str, Any]:
 
 
 def differences(now: Mapping[str, Any], then: Mapping[str, Any], apart: str = NOTHING) -> list[Changed]:
-    """Compare two configs in what decides their numbers; an option that one does not name has its default.
+    """Compare the settings that decide the results of two configs; an option that one does not name has its default.
 
     Args:
-        now: What is wanted, or the second of two.
-        then: What a run was made with, or the first.
+        now: The second config, such as the one that is given.
+        then: The first, such as that of a run.
         apart: Pattern of the dotted names of settings that may differ.
 
     Returns:
-        What differs; of another class, not its options.
+        What differs; if a class differs, without its options.
     """
     ours, theirs = decisive(now, apart), decisive(then, apart)
     found: list[Changed] = []
@@ -112,7 +112,7 @@ def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _value(settings: Mapping[str, Any], name: str) -> Any:
-    """Return a setting, or its default where a config does not name it; that alone has a class imported."""
+    """Return a setting, or its default where a config does not name it, for which its class is imported."""
     owner, _, option = name.rpartition(".")
     if name in settings:
         return settings[name]
@@ -120,7 +120,7 @@ def _value(settings: Mapping[str, Any], name: str) -> Any:
         return UNNAMED.get(owner)
     path = settings.get(f"{owner}.class_path") or UNNAMED.get(owner, "")
     home, _, cls = path.rpartition(".")
-    known = getattr(importlib.import_module(home), cls, None) if home in HOMES else None  # a file names no other module
+    known = getattr(importlib.import_module(home), cls, None) if home in HOMES else None  # no other is imported
     for parent in getattr(known, "__mro__", ()):
         parameter = inspect.signature(parent.__init__).parameters.get(option)
         if parameter is not None and parameter.default is not parameter.empty:

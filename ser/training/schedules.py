@@ -13,8 +13,8 @@ class InverseTimeDecay(LRScheduler):
     It counts its own steps: with ``--model.lr_scheduler_interval step`` these are the optimiser's.
 
     Args:
-        optimizer: Whose learning rate falls.
-        decay: Share of the initial rate by which its inverse grows per step.
+        optimizer: The optimiser.
+        decay: Growth per step of the inverse learning rate, relative to its initial value.
         last_epoch: Steps already taken, less one.
 
     Raises:

@@ -354,11 +354,11 @@ def test_a_killed_fit_resumes_to_the_same_scores(ser, cache, tmp_path):
 @pytest.mark.parametrize(
     ("sent", "code", "message"),
     [
-        (signal.SIGTERM, 143, "ended by SIGTERM. The same command with --ckpt_path last goes on"),
+        (signal.SIGTERM, 143, "ended by SIGTERM. To resume after the last complete epoch, repeat"),
         (signal.SIGINT, 130, "ser: interrupted"),
     ],
 )
-def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_it_goes_on(ser, capsys, sent, code, message):
+def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_to_resume(ser, capsys, sent, code, message):
     last = Path("runs/cornn-synthetic/fold0-seed1/checkpoints/last.ckpt").resolve()
 
     def send():
@@ -383,7 +383,7 @@ def test_training_that_diverges_stops_and_is_not_scored(ser, capsys):
     """Outputs that are no numbers would be scored at chance."""
     assert fit(ser, "--optimizer.lr", 1e30, "--trainer.max_epochs", 9) == 1
     said = capsys.readouterr().err
-    assert "The training loss is nan after epoch" in said
+    assert "Training diverged: the loss is nan after epoch" in said
     assert "Lower --optimizer.lr" in said
     assert "--ckpt_path last" not in said
     run = Path("runs/cornn-synthetic/fold0-seed1")
