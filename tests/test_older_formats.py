@@ -1,4 +1,4 @@
-"""What commit d96052d left behind, checkpoints and run folders of format 1, is read and goes on."""
+"""Checkpoints and run folders of format 1, made by commit d96052d, are read and resumed."""
 
 import csv
 import json

@@ -95,7 +95,7 @@ def test_a_name_is_resumed_and_no_longer_one(fit):
 
 @pytest.fixture
 def table(tmp_path):
-    """Write a table of four speakers; the last argument says who is on which split."""
+    """Return a function that writes a table of four speakers, given the split of each."""
     folder = tmp_path / "mine"
     folder.mkdir()
     files = []

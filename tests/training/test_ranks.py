@@ -79,7 +79,7 @@ def rows(path):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes to kill in /proc")
 @pytest.mark.parametrize("launcher", ["devices", "nodes"])
 def test_a_job_whose_process_is_killed_resumes_to_what_one_process_learns(launcher, cache, tmp_path, monkeypatch):
-    """With online augmentation and balanced sampling, which must not depend on who draws what."""
+    """With online augmentation and balanced sampling, which must not depend on which process draws what."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "overlay.yaml").write_text(OVERLAY)
     arguments = ["fit", "--config", str(CONFIG), "--config", "overlay.yaml", *SMALL, *OPTIONS]
