@@ -1,4 +1,4 @@
-"""The errors that end the command line with a message instead of a traceback."""
+"""Errors that end the command line with a message instead of a traceback."""
 
 import errno
 import os
@@ -6,21 +6,21 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Bad input: the message says what was found, what was expected, and how to mend it.
+    """Invalid input: the message says what was found, what was expected, and how to fix it.
 
-    The command line prints the message alone, without a traceback, and exits with code 2.
+    The command line prints the message without a traceback, and exits with code 2.
     """
 
 
 class WrongRoot(UserError):
-    """A folder is not that of the corpus: another folder, or another corpus, was meant."""
+    """A folder is not that of the corpus: another folder or corpus was meant."""
 
 
 class JobEnded(Exception):
-    """The work ended before its time, for no mistake in the input: a process was lost, say, or training diverged.
+    """The run ended early, although the input is valid: a process was lost, say, or training diverged.
 
     Args:
-        message: What happened, and how to go on.
+        message: What happened, and how to continue.
         code: Exit code of the command line.
     """
 
@@ -30,19 +30,19 @@ class JobEnded(Exception):
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:
-    """Return the bad input that caused an error, if that did; jsonargparse wraps what a constructor raises."""
+    """Return the UserError that caused an error, if any; jsonargparse wraps what a constructor raises."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
 
 
 def cannot_create(folder: Path, error: OSError, place: str = "--run.root", name: str = "--run.name") -> UserError:
-    """Say why a folder cannot be created, and which options give it another place or another name.
+    """Return the error of a folder that cannot be created, with the options for another place or name.
 
     Args:
-        folder: Which.
-        error: Why.
-        place: Option for the folder that it lies in.
+        folder: The folder.
+        error: The cause.
+        place: Option for its parent folder.
         name: Option for its name.
     """
     advice = f"Choose another place with {place}."

@@ -261,5 +261,5 @@ def test_a_checkpoint_does_not_say_which_folders_are_read_and_written(checkpoint
 def test_settings_without_end_are_refused():
     settings = {"net": {"class_path": "ser.models.CoRNN"}}
     settings["net"]["init_args"] = settings
-    with pytest.raises(UserError, match="within settings without end"):
+    with pytest.raises(UserError, match="endlessly nested settings"):
         check_classes(settings, "a checkpoint")

@@ -1,1 +1,1 @@
-"""From a recording to features: reading, preprocessing, spectra, and the store that keeps them."""
+"""From a recording to features: reading, preprocessing, spectra, and the feature store."""

@@ -1,4 +1,4 @@
-"""Recordings: found, read, and checked for damage."""
+"""Recordings: found, read and checked for damage."""
 
 import hashlib
 import json
@@ -18,29 +18,29 @@ from ser.features.preprocess import Waveform
 from ser.parallel import in_chunks
 from ser.storage import one_writer, write_atomically
 
-# What libsndfile reads, by endings that mean nothing but sound (.mat, .htk, .xi and .sds mean other things as well).
+# Suffixes of formats that libsndfile reads, without ambiguous ones (.mat, .htk, .xi, .sds).
 READABLE = {
     ".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
     ".caf", ".sph", ".nist", ".voc", ".avr", ".sf", ".paf", ".pvf", ".svx", ".wve",
 }  # fmt: skip
-# Sound and video that it does not read: found all the same, so that no recording is missing without a word.
+# Audio and video that it does not read: listed all the same, so that no recording is missing silently.
 UNREADABLE = {
     ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".alac", ".amr", ".ape", ".3gp", ".3g2", ".wma", ".wmv", ".asf", ".webm",
     ".weba", ".mka", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".flv", ".wv", ".ra", ".rm", ".spx", ".tta",
 }  # fmt: skip
-LOOK = 3  # counted up when what a look into a file tells changes, so that older memories are not believed
+INSPECTION = 3  # raised when the properties of a recording change meaning, so that older memories are not read
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What one look into an audio file tells.
+    """Properties of an audio file.
 
     Attributes:
         digest: Hash of the decoded samples and their rate, "" for a damaged file.
         sample_rate_hz: Of the file, before any resampling; 0 for a damaged file.
         channels: Number of channels; they are averaged when the file is read.
         duration_s: Length of the recording.
-        problem: Why the file cannot be used, or "" for a sound one.
+        problem: Why the file cannot be used, or "" if it can.
     """
 
     digest: str
@@ -53,8 +53,8 @@ class Recording:
 def audio_files(root: Path) -> list[Path]:
     """Return the audio files below a folder, sorted, without hidden files and folders.
 
-    Links to folders are followed; a folder that is reached more than once counts once. A file that libsndfile does not
-    read (``.m4a``, say) counts unless one of its name, which it was converted to, lies beside it.
+    Links to folders are followed; a folder that is reached twice counts once. A file that libsndfile does not read
+    (such as ``.m4a``) is listed unless a readable file of the same name, its conversion, lies beside it.
 
     Raises:
         UserError: A folder cannot be read.
@@ -62,7 +62,7 @@ def audio_files(root: Path) -> list[Path]:
     found: list[Path] = []
     seen: set[str] = set()
     starts = [str(root)]
-    for start in starts:  # those of links come behind, so that a folder counts under its own name if it has one here
+    for start in starts:  # links come last, so that a folder counts under its own name if it lies here
         for folder, subfolders, names in os.walk(start, onerror=_unreadable_folder):
             shown = sorted(name for name in subfolders if not name.startswith("."))
             real = os.path.realpath(folder)
@@ -80,10 +80,10 @@ def audio_files(root: Path) -> list[Path]:
 
 
 def _unreadable_folder(error: OSError) -> None:
-    """Stop where the recordings of a folder would be missing without a word."""
+    """Stop where the recordings of a folder would be missing silently."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise UserError(
-            f"The folder {error.filename} cannot be read ({error.strerror}). Mend its permissions, or move it away."
+            f"The folder {error.filename} cannot be read ({error.strerror}). Correct its permissions, or move it away."
         ) from error
 
 
@@ -94,7 +94,7 @@ def read(path: Path, sample_rate_hz: int | None = None) -> Waveform:
         Shape (N,).
 
     Raises:
-        DamagedAudio: The file cannot be read, is truncated, empty, silent or absurdly loud, or no audio at all.
+        DamagedAudio: The file is unreadable, truncated, empty, silent, far too loud, or not audio.
     """
     samples, rate, _ = decode(path)
     if sample_rate_hz is not None and rate != sample_rate_hz:
@@ -103,24 +103,24 @@ def read(path: Path, sample_rate_hz: int | None = None) -> Waveform:
 
 
 def read_again(path: Path, sample_rate_hz: int | None = None) -> Waveform:
-    """Read a recording that was sound when it was checked, see :func:`read`.
+    """Read a recording that was usable when it was checked, see :func:`read`.
 
     Raises:
-        UserError: It is gone, or damaged, since.
+        UserError: It was deleted or damaged since.
     """
     try:
         return read(path, sample_rate_hz)
     except DamagedAudio as error:
-        raise UserError(f"{path} was sound when it was checked, and cannot be read now: {error}.") from error
+        raise UserError(f"{path} has changed since it was checked: {error}.") from error
 
 
 def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
-    """Look into every file once, on all cores; sound files that have not changed since are not read again.
+    """Inspect files, on all cores; usable files are read once, and again only after a change.
 
     Args:
         paths: Audio files.
-        memory: Folder that keeps what was seen of sound files, by path, size and time of the last change: immutable
-            files of JSON, which one process of a machine adds to at a time.
+        memory: Folder for the properties of usable files, by path, size and time of the last change: immutable JSON
+            files, written by one process of a machine at a time.
 
     Raises:
         OSError: The memory cannot be written.
@@ -129,34 +129,34 @@ def inspect_files(paths: Sequence[Path], memory: Path) -> list[Recording]:
     seen = _remembered(memory)
     if not seen.keys() >= set(states):
         with one_writer(memory, "checking recordings"):
-            seen = _remembered(memory)  # others have looked meanwhile
+            seen = _remembered(memory)  # another process may have inspected them meanwhile
             unknown = {state: path for state, path in zip(states, paths, strict=True) if state not in seen}
-            for looks in in_chunks(_look, list(unknown.items()), "checking recordings"):
-                seen.update(looks)
-                if sound := {state: astuple(look) for state, look in looks.items() if not look.problem}:
-                    write_atomically(memory / f"{uuid.uuid4().hex}.json", json.dumps(sound).encode())
+            for found in in_chunks(_inspect_chunk, list(unknown.items()), "checking recordings"):
+                seen.update(found)
+                if usable := {state: astuple(recording) for state, recording in found.items() if not recording.problem}:
+                    write_atomically(memory / f"{uuid.uuid4().hex}.json", json.dumps(usable).encode())
     return [seen[state] for state in states]
 
 
 def _remembered(memory: Path) -> dict[str, Recording]:
-    """Return what was seen of files in their states."""
+    """Return the recordings in the memory, by state of their file."""
     seen: dict[str, Recording] = {}
     for path in memory.glob("*.json"):
-        with suppress(ValueError, TypeError, AttributeError):  # not what was written
+        with suppress(ValueError, TypeError, AttributeError):  # damaged
             seen.update({state: Recording(*fields) for state, fields in json.loads(path.read_bytes()).items()})
     return seen
 
 
-def _look(files: Sequence[tuple[str, Path]]) -> dict[str, Recording]:
+def _inspect_chunk(files: Sequence[tuple[str, Path]]) -> dict[str, Recording]:
     return {state: _inspect(path) for state, path in files}
 
 
 def _state(path: Path) -> str:
-    """Name the state of a file, as far as that is known without reading it."""
+    """Hash the state of a file, as far as it is known without reading it."""
     try:
         status = path.stat()
-        state = f"{LOOK}|{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
-    except OSError:  # a link to nowhere, a file that is gone: reading it says so
+        state = f"{INSPECTION}|{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
+    except OSError:  # a broken link or a deleted file: reading reports it
         state = str(path)
     return hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]
 
@@ -166,5 +166,5 @@ def _inspect(path: Path) -> Recording:
         samples, rate, channels = decode(path)
     except DamagedAudio as error:
         return Recording(digest="", problem=str(error))
-    hashed = hashlib.sha256(samples.tobytes() + struct.pack("<I", rate))  # which processors have instructions for
+    hashed = hashlib.sha256(samples.tobytes() + struct.pack("<I", rate))  # processors have instructions for it
     return Recording(hashed.hexdigest()[:32], rate, channels, len(samples) / rate)

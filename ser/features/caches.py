@@ -1,4 +1,4 @@
-"""The feature stores below a cache folder: what each holds, when it was last used, and how to remove it."""
+"""The feature stores in a cache folder: content, last use, removal."""
 
 import json
 import shutil
@@ -21,11 +21,11 @@ class StoredCache:
     """The features of one front-end.
 
     Attributes:
-        folder: Where it lies; the folder's name is the cache's id.
-        settings: The front-end, as `FrontEnd.description` gives it; empty if that cannot be read.
+        folder: Its folder, named after the cache's id.
+        settings: The front-end, as in `FrontEnd.description`; empty if unreadable.
         rows: Number of recordings.
-        size_bytes: What it takes on the disk.
-        last_used: When a run last began to use it, in seconds since 1970.
+        size_bytes: Size on the disk.
+        last_used: Start of the last run that used it, in seconds since 1970.
     """
 
     folder: Path
@@ -50,11 +50,11 @@ class StoredCache:
         Raises:
             UserError: A process is building it, or it cannot be deleted.
         """
-        # Under another name first, so that a reader sees all of it or nothing.
+        # Renamed first, so that readers see all of it or nothing.
         gone = self.folder.with_name(f".{self.id}.removed")
         try:
             with lock_of(self.folder).acquire(timeout=0):
-                shutil.rmtree(gone, ignore_errors=True)  # of a removal that was killed
+                shutil.rmtree(gone, ignore_errors=True)  # left by a killed removal
                 self.folder.rename(gone)
                 shutil.rmtree(gone)
         except Timeout as error:
@@ -64,7 +64,7 @@ class StoredCache:
 
 
 def stored_caches(cache_dir: Path) -> list[StoredCache]:
-    """Return the feature stores below a cache folder, the one used last first."""
+    """Return the feature stores in a cache folder, most recently used first."""
     found = (_read(path) for path in (cache_dir / "features").glob("[!.]*") if path.is_dir())
     return sorted(found, key=lambda cache: (-cache.last_used, cache.id))
 
@@ -72,7 +72,7 @@ def stored_caches(cache_dir: Path) -> list[StoredCache]:
 def _read(folder: Path) -> StoredCache:
     try:
         settings = json.loads((folder / "settings.json").read_text())
-    except (OSError, ValueError):  # never finished, or damaged: listed all the same, so that it can be removed
+    except (OSError, ValueError):  # unfinished or damaged: listed, so that it can be removed
         settings = {}
     states = {path: path.stat() for path in folder.iterdir()}
     last_used = max((state.st_mtime for state in states.values()), default=folder.stat().st_mtime)

@@ -1,4 +1,4 @@
-"""From the bytes of an audio file to samples, or to the reason why it holds no usable recording."""
+"""From the bytes of an audio file to samples, or to the reason why they are unusable."""
 
 import io
 import re
@@ -15,27 +15,27 @@ import soundfile
 from ser.features.preprocess import Waveform
 
 SILENCE_PEAK = 1e-4  # -80 dB of full scale: below it a recording holds no speech
-# 36 dB over full scale. Speech of variance 1 peaks at 10 to 30, headroom and lossy coding take less; what is on the
-# scale of 16-bit integers exceeds it unless it is next to silent (-54 dB).
+# 36 dB over full scale. Speech of variance 1 peaks at 10 to 30, lossy coding overshoots less; samples on the scale of
+# 16-bit integers exceed it unless they are almost silent (-54 dB).
 LOUDEST_PEAK = 64.0
-RATES_HZ = 4_000, 768_000  # narrower holds no speech; converters sample no faster
-UNKNOWN_BYTES = 0x7F000000  # this and more of samples, or none: what programs promise who write to a pipe
-BLOCK = 2**20  # samples that are read at once: what a header promises is not believed
+RATES_HZ = 4_000, 768_000  # speech needs more than the lowest; converters sample no faster
+UNKNOWN_BYTES = 0x7F000000  # programs that write to a pipe state this length or more, or none
+BLOCK = 2**20  # samples that are read at once: the length in a header is not trusted
 
 
 class DamagedAudio(Exception):
-    """A file holds no usable recording; the message says why."""
+    """A file without a usable recording; the message says why."""
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # which has no types
-    """A file that is read from its beginning to its end: not every one that can be read can be sought in."""
+    """A file that is read from start to end: not all readable files are seekable."""
 
     def seekable(self) -> bool:
         return False
 
     def everything(self) -> npt.NDArray[Any]:
-        """Return all samples, (N, channels): integers of 16 bits as they are, others with full scale at 1."""
-        # Conversion of 16 bits is left to NumPy, which takes a third of libsndfile's time for it.
+        """Return all samples, (N, channels): 16-bit integers unchanged, others with full scale at 1."""
+        # NumPy converts 16 bits in a third of libsndfile's time.
         dtype = "int16" if self.subtype == "PCM_16" else "float32"
         size = min(self.frames or BLOCK, BLOCK // self.channels)
         blocks = [self.read(size, dtype, always_2d=True)]
@@ -45,13 +45,13 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # which has no types
 
 
 def decode(path: Path) -> tuple[Waveform, int, int]:
-    """Return mono samples, their rate, and the number of channels that they were mixed from.
+    """Return mono samples, their rate, and the number of channels that were averaged.
 
     Raises:
-        DamagedAudio: The file holds no usable recording, whatever the reason.
+        DamagedAudio: The file holds no usable recording.
     """
     content = _with_length(_content(path))
-    try:  # nothing but libsndfile's work on this file, which fails in many ways
+    try:  # libsndfile alone, which fails in many ways
         with _Stream(io.BytesIO(content)) as file:
             samples, rate, promised, form = file.everything(), file.samplerate, file.frames, file.format
     except Exception as error:
@@ -61,10 +61,10 @@ def decode(path: Path) -> tuple[Waveform, int, int]:
             f"not readable as audio ({reason.rstrip('.') or type(error).__name__}); if another program plays it, "
             f"convert it: ffmpeg -i {shlex.quote(path.name)} {shlex.quote(path.stem + other)}"
         ) from error
-    if form == "MP3" and len(samples) < 0.99 * promised and re.search(b"Xing|Info", content):  # others only guess
+    if form == "MP3" and len(samples) < 0.99 * promised and re.search(b"Xing|Info", content):  # others estimate
         raise DamagedAudio(f"truncated: the header promises {promised} samples, the file holds {len(samples)}")
     if form == "OGG" and not _has_last_page(content):
-        raise DamagedAudio("truncated: its last page is not there")
+        raise DamagedAudio("truncated: its last page is missing")
     if not len(samples):
         raise DamagedAudio("empty: no samples")
     if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
@@ -82,8 +82,8 @@ def decode(path: Path) -> tuple[Waveform, int, int]:
 
 def _content(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a named pipe is to wait for ever
-            raise DamagedAudio("is no file, but a folder, pipe or device")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait forever
+            raise DamagedAudio("is not a file, but a folder, pipe or device")
         content = path.read_bytes()
     except (OSError, MemoryError) as error:
         raise DamagedAudio(f"cannot be read ({getattr(error, 'strerror', None) or 'out of memory'})") from error
@@ -93,25 +93,24 @@ def _content(path: Path) -> bytes:
 
 
 def _check_range(samples: npt.NDArray[np.float32]) -> None:
-    """Hold the samples of every channel, which may be any number, to what a recording can hold."""
+    """Check that floating-point samples are finite and of a plausible level."""
     low, high = samples.min(), samples.max()  # NaN if one is
     if not np.isfinite([low, high]).all():
         raise DamagedAudio("holds samples that are not finite numbers (NaN or infinity)")
     if (peak := max(-low, high)) > LOUDEST_PEAK:
         raise DamagedAudio(
-            f"holds a sample of {peak:.4g}, where full scale is 1; divide the samples by the full scale that they have "
-            "(by 32768 if they were 16-bit integers)"
+            f"holds a sample of {peak:.4g}, where full scale is 1; divide the samples by their own full scale "
+            "(32768 if they were 16-bit integers)"
         )
 
 
 def _with_length(content: bytes) -> bytes:
-    """Compare the length that a header promises with the bytes that follow; libsndfile reads less in silence.
+    """Compare the length in a header with the bytes that follow, since libsndfile reads fewer without an error.
 
-    Where a header says that the length is unknown, as those of files do that a pipe wrote, the length that it turned
-    out to have is put there.
+    If the header states that the length is unknown, as in files written to a pipe, the true length is filled in.
 
     Raises:
-        DamagedAudio: The file was cut.
+        DamagedAudio: The file is truncated.
     """
     field = _length_field(content)
     if field is None:
@@ -130,20 +129,20 @@ def _with_length(content: bytes) -> bytes:
 
 
 def _has_last_page(content: bytes) -> bool:
-    """Tell whether the last page of an Ogg file says that it is the last one, and is whole."""
+    """Return whether an Ogg file ends with a complete page that is marked as the last."""
     page = content[content.rfind(b"OggS") :]
     sizes = page[27 : 27 + page[26]] if len(page) > 27 else b""
     return bool(sizes) and bool(page[5] & 4) and len(page) >= 27 + len(sizes) + sum(sizes)
 
 
 def _length_field(content: bytes) -> tuple[int, str, int] | None:
-    """Find where the header of a WAV, RF64, AIFF or AU file says how many bytes of samples follow.
+    """Find the length of the samples in the header of a WAV, RF64, AIFF or AU file.
 
     Returns:
         Position of the number, its `struct` code, and position of the samples; None for other files.
 
     Raises:
-        DamagedAudio: The file ends before.
+        DamagedAudio: The file ends before the samples.
     """
     if content[:4] == b".snd" and len(content) >= 24:
         return 8, ">I", struct.unpack_from(">I", content, 4)[0]
@@ -162,7 +161,7 @@ def _length_field(content: bytes) -> tuple[int, str, int] | None:
 
 
 def _are_chunks(content: bytes, code: str) -> bool:
-    """Say whether bytes are chunks of a WAV file, each with a name and a length, or nothing at all."""
+    """Return whether bytes are chunks of a WAV file, each with a name and a length, or empty."""
     position = 0
     while position + 8 <= len(content):
         name, size = struct.unpack_from(f"{code[0]}4sI", content, position)

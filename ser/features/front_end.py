@@ -1,4 +1,4 @@
-"""The whole way from an audio file to features: what a checkpoint carries, and what a cache is keyed by."""
+"""From an audio file to features, as checkpoints and cache keys describe it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from ser.features.preprocess import Preprocess, Waveform
 from ser.features.spectra import Features
 from ser.settings.recipe import describe
 
-Change = Callable[[Waveform, int], Waveform]  # of a waveform (N,) of so many Hz to one that may have another length
+Change = Callable[[Waveform, int], Waveform]  # from a waveform (N,) and its rate to one of any length
 
 
 class FrontEnd:
@@ -24,7 +24,7 @@ class FrontEnd:
         features: From a waveform to features.
 
     Raises:
-        UserError: A segment, or the step to the next, would be less than a sample.
+        UserError: A segment, or the distance to the next, is less than a sample.
     """
 
     def __init__(self, preprocess: Preprocess, features: Features) -> None:
@@ -41,15 +41,15 @@ class FrontEnd:
         return self.features.shape(self.preprocess.samples(self.features.sample_rate_hz))
 
     def problem(self, duration_s: float) -> str:
-        """Return why nothing can be made of a recording of so many seconds, "" if something can."""
+        """Return why a recording of this length is unusable, or "" if it is usable."""
         rate, skipped_s = self.features.sample_rate_hz, self.preprocess.offset_s
         if duration_s * rate >= round(skipped_s * rate) + 1:
             return ""
-        skipping = f", of which preprocess.offset_s = {skipped_s} skips everything" if skipped_s else ""
+        skipping = f", all of which preprocess.offset_s = {skipped_s} skips" if skipped_s else ""
         return f"too short: {duration_s:.3g} s{skipping}"
 
     def __call__(self, path: Path) -> Tensor:
-        """Return the features of a file's first segment, which is all of an utterance that is not divided."""
+        """Return the features of a file's first segment; an undivided utterance has no other."""
         return self.segments(path)[0]
 
     @torch.inference_mode()
@@ -58,22 +58,22 @@ class FrontEnd:
 
         Args:
             path: Audio file.
-            change: What becomes of the waveform between cleaning and division: an augmentation.
+            change: An augmentation of the waveform between cleaning and division.
 
         Raises:
-            UserError: The file holds no usable recording, or preprocessing leaves nothing of it.
+            UserError: The file holds no usable recording, or preprocessing skips all of it.
         """
         return [self.features(torch.from_numpy(piece)) for piece in self.waveforms(path, change)]
 
     @torch.inference_mode()
     def segment(self, path: Path, change: Change, number: int, count: int) -> Tensor:
-        """Return the features of one of the segments of a changed recording, see :meth:`segments`.
+        """Return the features of one segment of a changed recording, see :meth:`segments`.
 
         Args:
             path: Audio file.
-            change: Which may make the waveform shorter or longer, and its segments fewer or more.
+            change: An augmentation, which may change the number of segments.
             number: Of the segment, from 0.
-            count: Number of segments of the unchanged recording, in proportion to which ``number`` is taken.
+            count: Number of segments of the unchanged recording; ``number`` is scaled in proportion.
         """
         pieces = self.waveforms(path, change)
         number = round(number * (len(pieces) - 1) / (count - 1)) if count > 1 else 0
@@ -93,5 +93,5 @@ class FrontEnd:
         return self.preprocess.divide(waveform, rate)
 
     def description(self) -> dict[str, Any]:
-        """Return plain data that builds the same front-end again, as command-line options of a corpus."""
+        """Return plain data that describes the front-end, as command-line options of a corpus."""
         return {"preprocess": describe(self.preprocess)["init_args"], "features": describe(self.features)}

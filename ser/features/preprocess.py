@@ -17,25 +17,24 @@ WaveformNorm = Literal["none", "zscore", "rms", "peak"]
 class Preprocess:
     """From a recording to the waveform that features see.
 
-    The order is: skip ``offset_s`` of the recording, trim, denoise; then normalise, emphasise, cut to ``duration_s``,
-    pad. A level is therefore normalised by the whole utterance, whatever of it is kept.
+    The order is: skip ``offset_s`` of the recording, trim, denoise; then normalise, pre-emphasise, truncate to
+    ``duration_s``, pad. Levels are therefore normalised by the whole utterance.
 
     Args:
-        top_db: Silence at both ends is trimmed below this many dB under the loudest frame; null keeps it.
+        top_db: Trim both ends where they are this many dB below the loudest frame; null does not.
         pre_emphasis: Coefficient a of y[t] = x[t] - a x[t-1]; 0 leaves the waveform as it is.
-        duration_s: What is longer is cut at the end; what is shorter is padded after the features.
-        offset_s: What is skipped at the beginning of the recording.
-        wiener: Denoise by SciPy's adaptive Wiener filter over three samples. Where it has no answer (it divides zero
-            by zero where nothing varies) the waveform stays as it is.
+        duration_s: Longer clips are truncated; shorter ones are padded after the features.
+        offset_s: Seconds to skip at the beginning of the recording.
+        wiener: Denoise by SciPy's adaptive Wiener filter over three samples. Where it is undefined (zero divided by
+            zero in constant parts) the waveform stays unchanged.
         waveform_norm: "zscore" to mean 0 and variance 1; "rms" divides by the root mean square; "peak" by the largest
             magnitude.
-        segment_hop_s: Cut an utterance into segments of ``duration_s``, one every so many seconds until its end is
-            reached, instead of keeping its beginning only. A network is trained on segments; what it says of an
-            utterance is the mean of what it says of them. Null does not.
-        pad_waveform: Pad with zeros to ``duration_s`` here, before the features. The zeros count as speech then, as
-            in the papers that do so: every frame is valid, and silence enters the statistics. "centred" pads an
-            utterance that is shorter than that at both ends alike, as raw-waveform programs do; the last segment of a
-            longer one is padded at its end all the same.
+        segment_hop_s: Divide an utterance into segments of ``duration_s``, this many seconds apart, up to its end,
+            instead of truncating it. A network is trained on segments; its prediction for an utterance is the mean of
+            those for the segments. Null does not.
+        pad_waveform: Pad with zeros to ``duration_s`` before the features. The zeros count as speech, as in the papers
+            that do so: every frame is valid, and silence enters the statistics. "centred" pads an utterance that is
+            shorter at both ends equally, as raw-waveform programs do; the last segment is padded at its end.
     """
 
     top_db: float | None = 60.0
@@ -57,7 +56,7 @@ class Preprocess:
         if self.segment_hop_s is not None and not 0 < self.segment_hop_s <= self.duration_s:
             raise UserError(
                 f"segment_hop_s is {self.segment_hop_s}; it must be over 0 and at most duration_s = {self.duration_s}, "
-                "or null to keep one piece of each utterance."
+                "or null not to divide utterances."
             )
         if self.pad_waveform not in (False, True, "centred"):
             raise UserError(f"pad_waveform is {self.pad_waveform!r}; choose one of false, true, centred.")
@@ -65,22 +64,22 @@ class Preprocess:
             raise UserError(f"waveform_norm is {self.waveform_norm!r}; choose one of {', '.join(names)}.")
 
     def samples(self, sample_rate_hz: int) -> int:
-        """Return the number of samples that an utterance has at most."""
+        """Return the largest number of samples of a segment."""
         return round(self.duration_s * sample_rate_hz)
 
     def count(self, duration_s: float) -> int:
-        """Return into how many segments an utterance of some length is divided, at most: before it is trimmed."""
+        """Return the number of segments of an untrimmed utterance; a trimmed one may have fewer."""
         if self.segment_hop_s is None:
             return 1
         beyond = max(0.0, duration_s - self.offset_s - self.duration_s)
         return 1 + math.ceil(beyond / self.segment_hop_s)
 
     def __call__(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
-        """Return what is kept of a recording, or its first segment: see :meth:`clean` and :meth:`divide`."""
+        """Return the first segment of a recording: see :meth:`clean` and :meth:`divide`."""
         return self.divide(self.clean(waveform, sample_rate_hz), sample_rate_hz)[0]
 
     def clean(self, waveform: Waveform, sample_rate_hz: int) -> Waveform:
-        """Skip, trim and denoise: what comes before an utterance is augmented or divided.
+        """Skip, trim and denoise: the steps before augmentation and division.
 
         Args:
             waveform: Mono samples, shape (N,).
@@ -95,8 +94,8 @@ class Preprocess:
         skipped = round(self.offset_s * sample_rate_hz)
         if skipped >= len(waveform):
             raise UserError(
-                f"The recording lasts {len(waveform) / sample_rate_hz:.2f} s, of which preprocess.offset_s = "
-                f"{self.offset_s} skips everything. Give a smaller offset_s, or leave the recording out."
+                f"The recording lasts {len(waveform) / sample_rate_hz:.2f} s, all of which preprocess.offset_s = "
+                f"{self.offset_s} skips. Give a smaller offset_s, or leave the recording out."
             )
         waveform = waveform[skipped:]
         if self.top_db is not None:
@@ -104,24 +103,24 @@ class Preprocess:
         return denoise(waveform) if self.wiener else waveform
 
     def divide(self, waveform: Waveform, sample_rate_hz: int) -> list[Waveform]:
-        """Normalise, emphasise, cut and pad.
+        """Normalise, pre-emphasise, divide or truncate, and pad.
 
         Args:
             waveform: What :meth:`clean` returned, shape (N,).
             sample_rate_hz: Of the waveform.
 
         Returns:
-            The segments, or the one piece that is kept, of shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
+            The segments, one without ``segment_hop_s``, of shape (M,), 1 <= M <= ``samples(sample_rate_hz)``.
         """
         longest = self.samples(sample_rate_hz)
         if self.segment_hop_s is None and self.waveform_norm == "none":
-            waveform = waveform[:longest]  # nothing that follows looks beyond
+            waveform = waveform[:longest]  # later steps need no more
         waveform = normalise(waveform, self.waveform_norm)
         if self.pre_emphasis:
             waveform = np.append(waveform[:1], waveform[1:] - np.float32(self.pre_emphasis) * waveform[:-1])
         starts = [0]
         if self.segment_hop_s is not None:
-            # One more as long as the last does not reach the end.
+            # Until the last one reaches the end.
             starts += range(hop := round(self.segment_hop_s * sample_rate_hz), len(waveform) - longest + hop, hop)
         pieces = [waveform[start : start + longest] for start in starts]
         if self.pad_waveform:
@@ -131,7 +130,7 @@ class Preprocess:
 
 
 def trim(waveform: Waveform, top_db: float) -> Waveform:
-    """Cut silence off both ends by ``librosa.effects.trim``, (N,) to (M,), 1 <= M <= N."""
+    """Trim silence at both ends by ``librosa.effects.trim``, (N,) to (M,), 1 <= M <= N."""
     import librosa  # here: its first use takes seconds, and loads Numba
 
     trimmed: Waveform = librosa.effects.trim(waveform, top_db=top_db)[0]
@@ -139,7 +138,7 @@ def trim(waveform: Waveform, top_db: float) -> Waveform:
 
 
 def denoise(waveform: Waveform) -> Waveform:
-    """Filter by ``scipy.signal.wiener`` over three samples, and keep the input where that is not a number, (N,)."""
+    """Filter by ``scipy.signal.wiener`` over three samples, and keep the input where that is undefined, (N,)."""
     import scipy.signal  # here: importing it takes a while, and few front-ends denoise
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -148,7 +147,7 @@ def denoise(waveform: Waveform) -> Waveform:
 
 
 def normalise(waveform: Waveform, how: WaveformNorm) -> Waveform:
-    """Scale a waveform (N,), see :class:`Preprocess`; one of zeros stays as it is."""
+    """Scale a waveform (N,), see :class:`Preprocess`; zeros stay unchanged."""
     if how == "none":
         return waveform
     if how == "zscore":

@@ -1,8 +1,8 @@
 """Shards: immutable files of feature rows, read in place.
 
 A shard holds N rows of float32, then N times the mean and the sum of squared deviations of each feature over the row's
-valid frames (float64), then a JSON object {key: [valid frames of each of its rows]} and its length in 8 bytes. It gets
-its name by a rename when it is on the disk, so one that is there is whole.
+valid frames (float64), then a JSON object {key: [valid frames of each of its rows]} and its length in 8 bytes. It is
+renamed to its name when it is complete on the disk.
 """
 
 import json
@@ -24,13 +24,13 @@ _LENGTH = struct.Struct("<Q")
 
 
 def index_block(index: dict[str, list[int]]) -> bytes:
-    """Return the end of a shard, which names its rows."""
+    """Return the end of a shard, the index of its rows."""
     block = json.dumps(index).encode()
     return block + _LENGTH.pack(len(block))
 
 
 def read_index(path: Path) -> dict[str, list[int]]:
-    """Return the keys of a shard with the valid frames of their rows; none if the file was deleted or cut."""
+    """Return the keys of a shard with the valid frames of their rows; none if the file was deleted or truncated."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -46,8 +46,8 @@ def read_index(path: Path) -> dict[str, list[int]]:
 class Rows:
     """The N rows of some shards, numbered from 0 in the order of the shards.
 
-    Nothing is mapped or held open: what was read stays in the system's file cache, as far as there is room, and an
-    object can be sent to another process.
+    No file is mapped or held open: data stay in the system's file cache as far as it has room, and an object can be
+    sent to another process.
 
     Args:
         shape: (..., T) of a row.
@@ -65,7 +65,7 @@ class Rows:
         self.shape = shape
         self.paths = paths
         self.lengths: IntArray = np.array(lengths, np.int64)
-        self._firsts: IntArray = np.cumsum([0, *counts], dtype=np.int64)  # row of each shard; N behind the last
+        self._firsts: IntArray = np.cumsum([0, *counts], dtype=np.int64)  # first row of each shard, then N
         self._row_bytes = 4 * int(np.prod(shape))
 
     def read(self, rows: IntArray) -> npt.NDArray[np.float32]:
@@ -96,7 +96,7 @@ class Rows:
                     os.posix_fadvise(file.fileno(), start, self._row_bytes, os.POSIX_FADV_WILLNEED)
 
     def _files(self, rows: IntArray) -> Iterator[tuple[FileIO, int, IntArray]]:
-        """Open each shard that some rows lie in, once, and yield it with its number and the places of its rows."""
+        """Open each shard of some rows once, and yield it with its number and the positions of its rows."""
         shards = np.searchsorted(self._firsts, rows, side="right") - 1
         order = np.argsort(shards, kind="stable")
         for chosen in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
@@ -116,7 +116,7 @@ class Rows:
 
 
 def _lost(path: object) -> UserError:
-    return UserError(f"{path} was deleted or cut while it was in use. Start again: what is missing is computed anew.")
+    return UserError(f"{path} was deleted or truncated while in use. Start again: missing features are computed anew.")
 
 
 def consecutive(firsts: IntArray, counts: IntArray) -> IntArray:

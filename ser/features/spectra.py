@@ -1,4 +1,4 @@
-"""Features: torch modules from a waveform to an image or sequence whose last axis is time."""
+"""Features: torch modules from a waveform to an image or sequence, with time as the last axis."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ class Features(nn.Module, ABC):
     """Base class: one waveform in, one feature array out.
 
     Every constructor argument is kept as an attribute of the same name; the cache and the checkpoint describe the
-    features by them.
+    features by these.
 
     Attributes:
         sample_rate_hz: Rate that recordings are resampled to.
@@ -38,12 +38,12 @@ class Features(nn.Module, ABC):
             waveform: Shape (N,), at least one sample.
 
         Returns:
-            Shape (..., T), T >= 1 counting only frames with signal.
+            Shape (..., T), T >= 1, of valid frames only.
         """
 
 
 class Waveform(Features):
-    """The waveform itself, for networks that learn their own filters; a frame is a sample.
+    """The waveform itself, for networks with learned filters; a frame is a sample.
 
     Args:
         sample_rate_hz: Rate that recordings are resampled to.
@@ -66,10 +66,10 @@ class Waveform(Features):
 
 
 class LogMel(Features):
-    """Log-mel spectrogram, with its time derivatives on request (the 3-D log-mel of ACRNN and CoRNN).
+    """Log-mel spectrogram, optionally with time derivatives (the 3-D log-mel of ACRNN and CoRNN).
 
-    Derivatives are the usual regression over two frames to each side, edge frames repeated. The defaults are
-    those of Chen et al. (2018), apart from ``deltas``: 40 HTK mel filters, 25 ms Hamming window, 10 ms hop.
+    Derivatives are a regression over two frames before and after, with edge frames repeated. The defaults are those of
+    Chen et al. (2018), apart from ``deltas``: 40 HTK mel filters, 25 ms Hamming window, 10 ms hop.
 
     Args:
         sample_rate_hz: Rate that recordings are resampled to.
@@ -80,11 +80,11 @@ class LogMel(Features):
         window: Shape of the window: "hamming", "hann", "rectangular", or the name of any in ``scipy.signal``.
         mel_scale: "htk" (2595 log10(1 + f/700)) or "slaney" (with its area normalisation).
         deltas: 0 for the static spectrogram, 1 adds the first derivative as a channel, 2 also the second.
-        center: Whether frames are centred on their time, with zeros around the waveform, as librosa does by default;
+        center: Whether frames are centred on their time, with zeros around the waveform, as in librosa;
             "reflect" mirrors it at both ends instead, the default of librosa before 0.10.
         scale: Of the power: "ln" is the natural logarithm, "db" 10 log10, "db_of_max" 10 log10 relative to the
             utterance's maximum.
-        top_db: Lift what is more dB below the utterance's maximum to there (librosa: 80); null does not. Not for "ln".
+        top_db: Raise lower levels to this many dB below the utterance's maximum (librosa: 80); not for "ln".
 
     Shape:
         (N,) to (1 + deltas, n_mels, T).
@@ -113,8 +113,8 @@ class LogMel(Features):
             raise UserError(f"n_mels is {n_mels}; it must be at least 1.")
         if top_db is not None and (top_db <= 0 or scale == "ln"):
             raise UserError(
-                f"top_db is {top_db} and scale is {scale}; a floor must be a positive number of dB, and only scales "
-                "in dB have one. Give scale: db, or top_db: null."
+                f"top_db is {top_db} and scale is {scale}; top_db must be positive, and needs a scale in dB. Give "
+                "scale: db, or top_db: null."
             )
         self.sample_rate_hz = sample_rate_hz
         self.n_mels = n_mels
@@ -140,7 +140,7 @@ class LogMel(Features):
         self.register_buffer("_filters", mel_filters(sample_rate_hz, n_fft, n_mels, mel_scale), persistent=False)
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """Return (1 + deltas, n_mels, T); T is one frame per hop begun, at least those that the signal fills."""
+        """Return (1 + deltas, n_mels, T); T is one frame per started hop, at least those that the signal fills."""
         reach = 0 if self.center else self.win_length
         filled = 1 + max(samples - reach, 0) // self.hop_length
         return 1 + self.deltas, self.n_mels, max(filled, math.ceil(samples / self.hop_length))
@@ -156,12 +156,12 @@ class MFCC(Features):
     """Mel-frequency cepstral coefficients: the orthonormal cosine transform (DCT-II) of a log-mel spectrogram.
 
     Args:
-        log_mel: The spectrogram, which says rate, frames, filters and scale: natural logarithm as in HTK or, as in
+        log_mel: The spectrogram with its rate, frames, filters and scale: natural logarithm as in HTK or, as in
             librosa, ``{scale: db, top_db: 80, mel_scale: slaney, …}``. Null takes :class:`LogMel`'s defaults.
         n_mfcc: Number of coefficients, from the lowest.
-        drop_first: Leave out the first of them, which tells the level; ``n_mfcc`` counts it.
-        reduce: "mean" averages the coefficients of every frame to a single one.
-        deltas: 1 adds the first derivatives behind the coefficients, 2 also the second.
+        drop_first: Leave out the first, which is the level; ``n_mfcc`` counts it.
+        reduce: "mean" averages the coefficients of every frame.
+        deltas: 1 appends the first derivatives to the coefficients, 2 also the second.
 
     Shape:
         (N,) to (1, (n_mfcc - drop_first) (1 + deltas), T), where 1 takes the place of n_mfcc - drop_first if reduced.
@@ -184,7 +184,7 @@ class MFCC(Features):
         self.reduce = reduce
         self.deltas = deltas
         if self.log_mel.deltas:
-            raise UserError("MFCC.log_mel has deltas; give deltas to MFCC itself, which takes those of coefficients.")
+            raise UserError("MFCC.log_mel has deltas; give deltas to MFCC itself, for those of the coefficients.")
         if not 1 + drop_first <= n_mfcc <= self.log_mel.n_mels:
             raise UserError(
                 f"n_mfcc is {n_mfcc}; it must be {1 + drop_first} to {self.log_mel.n_mels}, the number of mel filters."

@@ -1,4 +1,4 @@
-"""The steps that spectrograms are made of, as functions of tensors whose last axis is time."""
+"""The steps of spectrograms, as functions of tensors with time as the last axis."""
 
 import warnings
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torchaudio.functional import melscale_fbanks
 from ser.errors import UserError
 
 POWER_FLOOR = 1e-10
-# Periodic, as for every window by name in SciPy and librosa; others are taken from SciPy, whose import takes a while.
+# Periodic, as named windows in SciPy and librosa are; others come from SciPy, whose import is slow.
 WINDOWS: dict[str, Callable[[int], Tensor]] = {
     "hamming": torch.hamming_window,
     "hann": torch.hann_window,
@@ -28,7 +28,7 @@ def taper(window: str, length: int) -> Tensor:
     """Return a window, shape (length,).
 
     Raises:
-        UserError: There is no window of this name.
+        UserError: The window is unknown.
     """
     if window in WINDOWS:
         return WINDOWS[window](length)
@@ -38,8 +38,8 @@ def taper(window: str, length: int) -> Tensor:
         return torch.from_numpy(scipy.signal.get_window(window, length)).float()
     except ValueError as error:
         raise UserError(
-            f"window is {window!r}; give one of {', '.join(WINDOWS)}, or a window of scipy.signal that needs no "
-            f"parameter, such as blackman (SciPy says: {error})."
+            f"window is {window!r}; give one of {', '.join(WINDOWS)}, or a window of scipy.signal without "
+            f"parameters, such as blackman (SciPy: {error})."
         ) from error
 
 
@@ -50,14 +50,14 @@ def power_spectrum(waveform: Tensor, n_fft: int, hop_length: int, window: Tensor
         waveform: Shape (N,), at least one sample.
         n_fft: Points of the transform.
         hop_length: Samples from one frame to the next.
-        window: Shape (at most n_fft,); zero-padded to n_fft on both sides.
-        center: False for frames that begin at multiples of the hop, True for frames that are centred there, in a
-            waveform that goes on with zeros at both ends, "reflect" in one that is mirrored there.
+        window: Shape (at most n_fft,); zero-padded to n_fft at both ends.
+        center: False for frames that begin at multiples of the hop, True for frames that are centred there, with zeros
+            before and after the waveform, "reflect" with the waveform mirrored there.
 
     Returns:
         Shape (1 + n_fft/2, T).
     """
-    # A waveform that is shorter than one window, or than what is mirrored, is filled up.
+    # Pad a waveform that is shorter than one window, or than its mirrored part.
     shortest = {False: len(window), True: 1, "reflect": 1 + n_fft // 2}[center]
     if len(waveform) < shortest:
         waveform = F.pad(waveform, (0, shortest - len(waveform)))
@@ -80,12 +80,12 @@ def power_spectrum(waveform: Tensor, n_fft: int, hop_length: int, window: Tensor
 
 
 def log_scale(power: Tensor, scale: Scale, top_db: float | None) -> Tensor:
-    """Compute the level of power, whose floor is 1e-10, in any shape.
+    """Compute the level of power, with a floor of 1e-10, in any shape.
 
     Args:
         power: Any shape, with all frames of an utterance: two scales refer to its maximum.
         scale: See :class:`ser.data.LogMel`.
-        top_db: Lift what is more dB below the maximum to there.
+        top_db: Raise lower levels to this many dB below the maximum.
     """
     if scale == "ln":
         return power.clamp_min(POWER_FLOOR).log()
@@ -96,7 +96,7 @@ def log_scale(power: Tensor, scale: Scale, top_db: float | None) -> Tensor:
 
 
 def delta(sequence: Tensor, reach: int = 2) -> Tensor:
-    """Differentiate along the last axis by linear regression over ``reach`` frames to each side.
+    """Differentiate along the last axis by linear regression over ``reach`` frames before and after.
 
     d[t] = sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2), n = 1..reach, with the first and last frame repeated.
 
@@ -126,11 +126,11 @@ def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, mel_scale: str) ->
     """Return triangular mel filters between 0 Hz and half the sample rate, shape (n_mels, 1 + n_fft/2).
 
     Raises:
-        UserError: So many filters that some hold no frequency of the transform.
+        UserError: Some of so many filters hold no frequency of the transform.
     """
     norm = "slaney" if mel_scale == "slaney" else None
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "At least one mel filterbank")  # the error below says more
+        warnings.filterwarnings("ignore", "At least one mel filterbank")  # the error below is clearer
         filters: Tensor = melscale_fbanks(
             1 + n_fft // 2, 0.0, sample_rate_hz / 2, n_mels, sample_rate_hz, norm, mel_scale
         ).T

@@ -1,4 +1,4 @@
-"""Statistics of features: mean and standard deviation over the rows that a model is trained on."""
+"""Statistics of features: mean and standard deviation over the training rows."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ser.features.shards import IntArray, Rows
 
-ROWS_AT_ONCE = 4096  # whose statistics are merged at once
+ROWS_AT_ONCE = 4096  # statistics that are merged at once
 FEATURES_AT_ONCE = 64  # rows that are read at once for statistics by frame
 
 
@@ -19,7 +19,7 @@ def feature_statistics(rows: Rows, chosen: IntArray, by_frame: bool = False) -> 
     Args:
         rows: Of a feature store, of shape (..., T) each.
         chosen: Numbers of the rows.
-        by_frame: Take every frame for itself, over the rows alone, which are read and must have all T frames.
+        by_frame: Compute them for each frame, over the rows alone, which are read and must have all T frames.
 
     Returns:
         Two tensors of shape (..., 1), or (..., T) by frame, float32.

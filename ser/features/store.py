@@ -1,10 +1,10 @@
-"""The feature store: rows of features that are computed once, found by the content of the audio and the settings.
+"""The feature store: rows of features that are computed once, keyed by the content of the audio and the settings.
 
-One folder holds the rows of one front-end (``settings.json`` says which), one or more for every recording and for
-every augmented copy of one, in immutable files that appear whole (:mod:`ser.features.shards`). One process of a machine
-builds at a time, under a lock, on all cores; a build that is killed leaves whole files and temporary ones, which the
-next removes. Machines that share the folder may at worst compute a row twice. A corpus, a subset of it and another
-split share rows, and a changed file costs its own rows only.
+One folder holds the rows of one front-end (see its ``settings.json``), one or more for every recording and every
+augmented copy, in immutable files that appear when complete (:mod:`ser.features.shards`). One process of a machine
+builds at a time, under a lock, on all cores; a killed build leaves complete files, and temporary ones that the next
+build removes. Machines that share the folder may at worst compute a row twice. Corpora, subsets and splits share rows,
+and a changed file costs its own rows only.
 """
 
 import errno
@@ -29,18 +29,18 @@ from ser.parallel import Cluster, in_chunks
 from ser.settings.recipe import digest
 from ser.storage import one_writer, open_atomically, write_atomically
 
-LAYOUT = 4  # counted up when what a row means changes, so that older stores are not read
+LAYOUT = 4  # raised when the meaning of a row changes, so that older stores are not read
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 
 
 class Piece(NamedTuple):
-    """A recording, as it is or as an augmentation makes it: what has rows of its own.
+    """A recording or an augmented copy of it, with rows of its own.
 
     Attributes:
-        key: Hash of the recording's content and of what changes it.
+        key: Hash of the recording's content and of the change.
         path: Audio file.
         change: The augmentation.
-        segments: How many rows it needs, as far as that is known before it is computed.
+        segments: Estimated number of rows.
     """
 
     key: str
@@ -65,7 +65,7 @@ class FeatureStore:
 
     Attributes:
         folder: Where it lies.
-        rows: All rows, of shape (..., T) each; what is shorter is zero-padded at the end.
+        rows: All rows, of shape (..., T) each, zero-padded at the end.
 
     Raises:
         UserError: The folder cannot be read.
@@ -83,7 +83,7 @@ class FeatureStore:
                 f"The feature cache {error.filename} cannot be read: {error.strerror or error}. "
                 "Fix that, or put the cache elsewhere with --data.cache_dir."
             ) from error
-        with suppress(OSError):  # not there yet, or not ours to write
+        with suppress(OSError):  # it does not exist yet, or is not writable
             os.utime(self.folder / "settings.json")  # when the store was last used
 
     def add(self, pieces: Sequence[Piece], cluster: Cluster | None = None) -> None:
@@ -91,10 +91,10 @@ class FeatureStore:
 
         Args:
             pieces: Recordings and copies of them.
-            cluster: Where to compute; None is on all cores of this machine.
+            cluster: Where to compute; None is all cores of this machine.
 
         Raises:
-            UserError: The folder cannot be written, the disk is full, or a file can no longer be read.
+            UserError: The folder cannot be written, the disk is full, or an audio file can no longer be read.
         """
         if not self._missing(pieces):
             return
@@ -103,12 +103,12 @@ class FeatureStore:
                 write_atomically(self.folder / "settings.json", json.dumps(self._settings, indent=2).encode())
                 host = platform.node()
                 for leftover in self.folder.glob(".*.tmp"):
-                    if leftover.name.startswith(f".{host}-"):  # another machine's may be growing
+                    if leftover.name.startswith(f".{host}-"):  # one of another machine may be in use
                         leftover.unlink()
-                self._load()  # others have built meanwhile, and files may have been lost
+                self._load()  # another process may have built or removed files meanwhile
                 missing = self._missing(pieces)
                 self._check_disk(sum(piece.segments for piece in missing))
-                self._import_what_is_slow()
+                self._import_early()
                 work = partial(build_shard, self.folder, host, self.front_end)
                 for _ in in_chunks(work, missing, "computing features", cluster):
                     pass
@@ -125,7 +125,7 @@ class FeatureStore:
         return [self._spans[key] for key in keys]
 
     def _load(self) -> None:
-        """Number all rows that are published, those that were known before as before."""
+        """Number all published rows; known rows keep their numbers."""
         known = {path: number for number, path in enumerate(self.rows.paths)}
         paths = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda path: (known.get(path, len(known)), path))
         spans: dict[str, Span] = {}
@@ -133,7 +133,7 @@ class FeatureStore:
         for path in paths:
             before = len(lengths)
             for key, valid_frames in read_index(path).items():
-                spans.setdefault(key, Span(len(lengths), len(valid_frames)))  # two machines may have built it
+                spans.setdefault(key, Span(len(lengths), len(valid_frames)))  # two machines may have built one
                 lengths += valid_frames
             counts.append(len(lengths) - before)
         self._spans = spans
@@ -146,12 +146,12 @@ class FeatureStore:
         needed, free = rows * 4 * int(np.prod(self.front_end.shape)), shutil.disk_usage(self.folder).free
         if needed + SPARE_BYTES > free:
             raise UserError(
-                f"The feature cache needs {needed / 2**20:.0f} MiB in {self.folder}, where {free / 2**20:.0f} MiB "
-                "are free. Free some space, or put the cache elsewhere with --data.cache_dir."
+                f"The feature cache needs {needed / 2**20:.0f} MiB in {self.folder}, but {free / 2**20:.0f} MiB are "
+                "free. Free some space, or put the cache elsewhere with --data.cache_dir."
             )
 
-    def _import_what_is_slow(self) -> None:
-        """Preprocess a sample: what that imports on first use is there before workers are forked, once for all."""
+    def _import_early(self) -> None:
+        """Preprocess a sample, so that slow imports on first use happen once, before workers are forked."""
         preprocess, rate_hz = self.front_end.preprocess, self.front_end.features.sample_rate_hz
         preprocess.clean(np.ones(round(preprocess.offset_s * rate_hz) + 1, np.float32), rate_hz)
 
@@ -161,7 +161,7 @@ def build_shard(folder: Path, host: str, front_end: FrontEnd, pieces: Sequence[P
 
     Args:
         folder: Of the store.
-        host: Machine that has the shard built.
+        host: Name of the machine that started the build.
         front_end: Computes the rows.
         pieces: At least one.
     """

@@ -1,7 +1,7 @@
 """Networks: one file per paper, all called as `net(features, lengths) -> logits`.
 
-What else the task looks for: `any_length`, false where logits depend on how far a batch is padded, so that all batches
-must be padded alike; `on_step(step, total_steps)`, which it calls before every step of the optimiser.
+Optional for the task: `any_length`, false if logits depend on how far a batch is padded, so that all batches must be
+padded equally; `on_step(step, total_steps)`, called before every step of the optimiser.
 """
 
 from ser.models.acrnn import ACRNN

@@ -1,15 +1,14 @@
 """ACRNN: convolutions, a BiLSTM, and attention over time.
 
 M. Chen, X. He, J. Yang, H. Zhang: "3-D Convolutional Recurrent Neural Networks with Attention Model for Speech Emotion
-Recognition", IEEE Signal Processing Letters 25(10), 2018. CoRNN is a modification of it, and compares itself with it.
+Recognition", IEEE Signal Processing Letters 25(10), 2018. CoRNN modifies it and is compared with it.
 
-The letter and the program that its authors released differ, and both readings are options. The defaults are the
-program's layers, since those were released: pooling over 4 mel bins (letter: 2), batch norm on the linear layer of
-every frame (letter: on the last hidden layer). The attention is the letter's, a softmax of a linear score; the program
-squashes the score through a sigmoid first. Weights are initialised as in Keras, which neither says.
+The letter and the authors' program differ; both versions are options. The defaults are the layers of the program:
+pooling over 4 mel bins (letter: 2), batch norm on the linear layer of every frame (letter: on the last hidden layer).
+The attention is the letter's, a softmax of a linear score; the program applies a sigmoid to the score first. Weights
+are initialised as in Keras, which neither specifies.
 
-Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
-batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
+Deviations from Keras: see `ser.models.convolutions`.
 """
 
 from typing import Literal
@@ -28,19 +27,19 @@ class ACRNN(nn.Module):
     Args:
         num_classes: Emotions.
         feature_shape: (C, F, T); the letter's is (3, 40, 300): log-mel, delta, delta-delta.
-        mel_pool: Mel bins of the one pooling window; it spans 2 frames.
-        norm: Where batch norm acts: on the `linear` layer of every frame or on the hidden layer, `fc`.
-        squash_attention: Squash attention scores through a sigmoid and a learned gain, so that they are bounded.
+        mel_pool: Mel bins of the pooling window, which has 2 frames.
+        norm: Position of batch norm: on the `linear` layer of every frame or on the hidden layer, `fc`.
+        squash_attention: Bound attention scores by a sigmoid and a learned gain.
         lstm_hidden: Units per direction.
         dropout: Share of values set to zero before the classifier.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no spectrogram, or too small.
+        UserError: `feature_shape` is not a spectrogram, or too small.
     """
 
-    any_length = False  # pooling leaves out what does not fill a window
+    any_length = False  # pooling drops incomplete windows
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class ACRNN(nn.Module):
         self.norm_momentum = norm_momentum
 
         channels, bins, _ = feature_shape
-        # A kernel as high as the image is a linear layer on every frame, and is drawn as one.
+        # A kernel as high as the image is a linear layer on every frame, and initialised as one.
         linear = Conv(256, 768, (max(bins // mel_pool, 1), 1), same=False)
         drawn = nn.init.xavier_uniform_(torch.empty(768, linear.weight[0].numel()))
         linear.weight.data.copy_(drawn.view_as(linear.weight))

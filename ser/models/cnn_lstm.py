@@ -2,10 +2,9 @@
 
 Dey et al.: "Speech Emotion Recognition using Deep Learning Methods", a report that takes two of its models from Zhao,
 Mao, Chen: "Speech emotion recognition using deep 1D & 2D CNN LSTM networks" (2019) and varies them. Sizes are those of
-the programs that produced its numbers; its table says 256 LSTM units throughout, which `lstm_hidden` allows.
+the programs that produced its numbers; its table has 256 LSTM units throughout, which `lstm_hidden` allows.
 
-Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
-batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
+Deviations from Keras: see `ser.models.convolutions`.
 """
 
 from itertools import pairwise
@@ -23,18 +22,18 @@ SPECTROGRAM = ("channels", "mel bins", "frames")
 class CNN2dLSTM(ConvLSTM):
     """Four local feature learning blocks (convolution, batch norm, ELU, pooling) → LSTM → linear.
 
-    Pooling divides the frames by 128, so that the LSTM sees one step of a clip of 8 s: there is nothing left for it to
-    remember. That is so in the report and its source.
+    Pooling divides the frames by 128, so that the LSTM sees a single step of a clip of 8 s, as in the report and its
+    source.
 
     Args:
         num_classes: Emotions.
         feature_shape: (C, F, T); the report's is (1, 128, 251), 8 s at 16 kHz. At least 128 bins and 128 frames.
         lstm_hidden: Units of the LSTM.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no spectrogram, or too small.
+        UserError: `feature_shape` is not a spectrogram, or too small.
     """
 
     def __init__(
@@ -53,18 +52,18 @@ class CNN2dLSTM(ConvLSTM):
 
 
 class CNN1dLSTM(ConvLSTM):
-    """The same idea on the samples of a waveform: four blocks, each a fourth of the length → (Bi)LSTM → linear.
+    """The same on the samples of a waveform: four blocks, each dividing the length by four → (Bi)LSTM → linear.
 
     Args:
         num_classes: Emotions.
         feature_shape: (1, N); the report cuts utterances into segments of 1 s at 16 kHz, (1, 16000). At least 256.
         bidirectional: `cnn1d_bilstm`; otherwise `cnn1d_lstm`.
         lstm_hidden: Units per direction.
-        mask_padding: Keep padded samples out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded samples; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no waveform, or too short.
+        UserError: `feature_shape` is not a waveform, or too short.
     """
 
     def __init__(
@@ -88,22 +87,21 @@ class CNN1dLSTM(ConvLSTM):
 class TimeDistributedCNNLSTM(nn.Module):
     """One CNN on each of several blocks of frames → (Bi)LSTM over the blocks → linear.
 
-    The report's program takes 18 blocks of 5 frames from the beginning and never sees the rest of the clip, because a
-    loop bound was left over from shorter spectrograms: `coverage="first"`. Its batch norm comes after the activation.
+    The report's program takes the first 18 blocks of 5 frames and ignores the rest of the clip, because of a loop bound
+    left over from shorter spectrograms: `coverage="first"`. Its batch norm comes after the activation.
 
     Args:
         num_classes: Emotions.
         feature_shape: (C, F, T); the report's is (1, 128, 219), 3.5 s at 16 kHz.
         bidirectional: `td_cnn2d_bilstm`; otherwise `td_cnn2d_lstm`.
         lstm_hidden: Units per direction.
-        coverage: Which blocks: `uniform`, `num_blocks` spread over the clip; `first`, `num_blocks` in a row from its
-            beginning; `all`, as many in a row as there are.
+        coverage: Which blocks: `uniform`, `num_blocks` spread over the clip; `first`, the first `num_blocks`; `all`.
         num_blocks: How many blocks, for `uniform` and `first`.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no spectrogram or too small, or the coverage is unknown.
+        UserError: `feature_shape` is not a spectrogram or too small, or the coverage is unknown.
     """
 
     BLOCK_FRAMES = 5
@@ -135,7 +133,7 @@ class TimeDistributedCNNLSTM(nn.Module):
         if frames < fewest[coverage]:
             raise UserError(
                 f"{name} got features of {frames} frames; with coverage={coverage} and num_blocks={num_blocks} "
-                f"it wants at least {fewest[coverage]}: choose longer clips or fewer blocks"
+                f"it needs at least {fewest[coverage]}: choose longer clips or fewer blocks"
             )
         self.num_classes = num_classes
         self.feature_shape = feature_shape

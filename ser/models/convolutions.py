@@ -1,7 +1,10 @@
-"""Blocks of convolutions, which most of the papers' networks begin with.
+"""Blocks of convolutions, the first layers of most of the papers' networks.
 
-Images are (B, C, F, T): B utterances, C channels, F frequency bins, T frames; a signal is an image with F = 1. Where an
-utterance is shorter than its image, `lengths` (B,) says how many frames are valid; `None` instead of it says all.
+Two deviations from Keras: padding is masked unless a network's `mask_padding` is false, and the running statistics of
+batch norm start with the first batches (`ser.models.layers.BatchNorm`).
+
+Images are (B, C, F, T): B utterances, C channels, F frequency bins, T frames; a signal is an image with F = 1.
+`lengths` (B,) are the valid frames of each utterance; `None` means all.
 """
 
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ class Conv(nn.Conv2d):
         out_channels: Channels out.
         kernel: Bins and frames.
         stride: Frames from one output to the next.
-        same: Pad with zeros so that the size stays (divided by `stride`); otherwise it shrinks by the kernel.
+        same: Pad with zeros to keep the size (divided by `stride`); otherwise it shrinks by the kernel.
     """
 
     bias: Tensor
@@ -32,25 +35,25 @@ class Conv(nn.Conv2d):
     def __init__(
         self, in_channels: int, out_channels: int, kernel: tuple[int, int], *, stride: int = 1, same: bool = True
     ) -> None:
-        # Torch pads both sides alike, which is what an odd kernel at stride 1 needs; the rest is up to `pad`.
+        # Torch pads both ends equally, as an odd kernel at stride 1 needs; `pad` does the rest.
         uneven = same and (stride > 1 or any(size % 2 == 0 for size in kernel))
-        both_sides = (kernel[0] // 2, kernel[1] // 2) if same and not uneven else 0
-        super().__init__(in_channels, out_channels, kernel, (1, stride), padding=both_sides)
+        both_ends = (kernel[0] // 2, kernel[1] // 2) if same and not uneven else 0
+        super().__init__(in_channels, out_channels, kernel, (1, stride), padding=both_ends)
         self.same = same
         self.uneven = uneven
 
     def reset_parameters(self) -> None:
         """Draw Glorot-uniform weights; biases are zero.
 
-        The weights lie in memory with their channels last, and so do the images that come out: pooling and batch norm
-        then take half the time on a CPU, and a GPU's tensor cores want them so.
+        Weights and outputs are in channels-last memory format: pooling and batch norm then take half the time on a CPU,
+        and a GPU's tensor cores need it.
         """
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
         self.weight.data = self.weight.data.to(memory_format=torch.channels_last)
 
     def pad(self, images: Tensor) -> Tensor:
-        """Add the zeros that the convolution itself cannot: one more after than before, or for a stride."""
+        """Add uneven padding, which the convolution itself cannot."""
         if not self.uneven:
             return images
         (bins, frames), stride, num_frames = self.kernel_size, self.stride[1], images.shape[-1]
@@ -59,28 +62,27 @@ class Conv(nn.Conv2d):
         return nn.functional.pad(images, (along // 2, along - along // 2, down // 2, down - down // 2))
 
     def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Convolve (B, C, F, T); `lengths` are for subclasses whose kernels depend on the utterance."""
+        """Convolve (B, C, F, T); `lengths` are for subclasses with kernels that depend on the utterance."""
         return super().forward(self.pad(input))
 
 
 def shorten(lengths: Tensor, step: int, images: Tensor) -> Tensor:
-    """Count the steps that frames (B,) begin: at least one, and no more than `images` have."""
+    """Return the number of started steps of lengths (B,): at least one, and no more than `images` have."""
     return ((lengths + step - 1) // step).clamp(1, images.shape[-1])
 
 
 class ConvBlock(nn.Module):
     """Convolution, batch norm, activation, dropout, max-pooling; padding comes out as zeros.
 
-    Training statistics of the batch norm count padded frames, which the papers' networks take for silence. A pooling
-    window counts as valid when its first frame does, so that the end of an utterance is not lost, and takes the largest
-    of its valid frames.
+    Training statistics of the batch norm include padded frames, as in the papers' networks. A pooling window is valid
+    if its first frame is, so that the end of an utterance is not lost, and takes the maximum of its valid frames.
 
     Args:
         conv: The convolution.
         activation: `relu`, `elu`, or `leaky_relu` (slope 0.01).
-        norm: Where batch norm comes, seen from the activation; `none` leaves it out.
+        norm: Whether batch norm comes before or after the activation, or not at all.
         dropout: Share of values set to zero before pooling.
-        pool: Bins and frames of a pooling window; what does not fill one is dropped, as in Keras.
+        pool: Bins and frames of a pooling window; incomplete windows are dropped, as in Keras.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class ConvBlock(nn.Module):
         pool: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
-        # In place: what the layers before need on the way back is their input.
+        # In place: the layers before need only their input in the backward pass.
         activations = {"relu": nn.ReLU(True), "elu": nn.ELU(inplace=True), "leaky_relu": nn.LeakyReLU(inplace=True)}
         if activation not in activations:
             raise UserError(f"activation is {activation!r}; choose one of {', '.join(activations)}")
@@ -103,14 +105,14 @@ class ConvBlock(nn.Module):
         if dropout:
             layers.append(Dropout(dropout))
         if pool != (1, 1):
-            # The activations are monotonic: when one comes last, pooling before it is the same, and faster.
+            # Activations are monotonic: pooling before the last one is equivalent, and faster.
             layers.insert(-1 if layers[-1] is activations[activation] else len(layers), nn.MaxPool2d(pool))
         self.conv = conv
         self.layers = nn.Sequential(*layers)
         self.pool = pool
 
     def forward(self, images: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Map (B, C, F, T), padded with zeros, to fewer bins and frames; lengths (B,) follow."""
+        """Map (B, C, F, T), padded with zeros, and lengths (B,) to fewer bins and frames."""
         images = self.conv(images, lengths)
         if lengths is None:
             return self.layers(images), None
@@ -118,8 +120,8 @@ class ConvBlock(nn.Module):
         lengths = shorten(lengths - shrink, self.conv.stride[1], images)
         for layer in self.layers:
             if isinstance(layer, nn.MaxPool2d):
-                # What a window takes must be valid. A sum: to fill by a mask takes many times longer on a CPU. And no
-                # infinity, whose product with zero, below, would be NaN.
+                # Windows must take valid frames. A sum, since masked_fill is many times slower on a CPU; not infinity,
+                # since its product with zero, below, would be NaN.
                 padding = ~valid_frames(lengths, images.shape[-1])[:, None, None]  # (B, 1, 1, T)
                 images = layer(images + padding.to(images.dtype) * (torch.finfo(images.dtype).min / 2))
                 lengths = shorten(lengths, self.pool[1], images)
@@ -135,10 +137,10 @@ class ConvBlock(nn.Module):
 
 
 class ConvStack(nn.Module):
-    """Convolution blocks in a row.
+    """A sequence of convolution blocks.
 
     Args:
-        network: Of which network, for the message.
+        network: Its name, for the message.
         image_shape: (C, F, T) of one image.
         blocks: The blocks; the first takes C channels.
 
@@ -153,9 +155,9 @@ class ConvStack(nn.Module):
             channels, bins, frames = block.output_shape(bins, frames)
             if bins < 1 or frames < 1:
                 raise UserError(
-                    f"{network} got features that are too small: of images of (channels, bins, frames) = "
-                    f"{tuple(image_shape)}, convolution block {number} of {len(blocks)} would leave {bins} bins and "
-                    f"{frames} frames; choose longer clips or more bins"
+                    f"{network} got features of (channels, bins, frames) = {tuple(image_shape)}, which are too small: "
+                    f"convolution block {number} of {len(blocks)} would leave {bins} bins and {frames} frames; choose "
+                    "longer clips or more bins"
                 )
         self.output_shape = channels, bins, frames
         self.blocks = nn.ModuleList(blocks)
@@ -169,7 +171,7 @@ class ConvStack(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-    """Convolution blocks, an LSTM over the frames they leave, a linear layer on its final state.
+    """Convolution blocks, an LSTM over the remaining frames, a linear layer on its final state.
 
     Args:
         num_classes: Emotions.
@@ -177,11 +179,11 @@ class ConvLSTM(nn.Module):
         blocks: The convolution blocks.
         lstm_hidden: Units per direction.
         bidirectional: Read backwards too.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
     """
 
-    any_length = False  # pooling leaves out what does not fill a window
+    any_length = False  # pooling drops incomplete windows
 
     def __init__(
         self,

@@ -4,8 +4,8 @@ X. Huang, C. Sun, J. Yang, X. Hou: "Speech Emotion Recognition Based on Recurren
 Emotional Speech Synthesis". The Conformer is that of Gulati et al., Interspeech 2020; its relative positional encoding
 that of Dai et al., "Transformer-XL", ACL 2019.
 
-The paper names the modules but no size. What it leaves open is settled here as follows: a BiLSTM of 128 units per
-direction (as in ACRNN, which CoRNN modifies), whose 256 outputs set the width of the Conformer; one block, 4 heads, a
+The paper names the modules but gives no sizes. Chosen here: a BiLSTM of 128 units per direction (as in ACRNN, which
+CoRNN modifies), so that its 256 outputs are the width of the Conformer; one block, 4 heads, a
 feed-forward factor of 4, a depthwise kernel of 31 (Conformer-M); the mean of the valid frames before the classifier;
 the "overall dropout" of 0.2 after the BiLSTM, in every module of the Conformer, and before the classifier.
 
@@ -37,8 +37,8 @@ class CoRNN(nn.Module):
 
     Args:
         num_classes: Emotions.
-        feature_shape: (C, F, T); the paper's is (3, 40, 300): log-mel, delta, delta-delta. Any T will do.
-        use_bilstm: `False` is the ablation "w/o BiLSTM": a linear layer brings the frames to the Conformer's width.
+        feature_shape: (C, F, T); the paper's is (3, 40, 300): log-mel, delta, delta-delta. Any T works.
+        use_bilstm: `False` is the ablation "w/o BiLSTM": a linear layer maps the frames to the Conformer's width.
         use_conformer: `False` is the ablation "w/o Conformer".
         lstm_hidden: Units per direction; the Conformer is twice as wide.
         num_blocks: Conformer blocks.
@@ -46,12 +46,12 @@ class CoRNN(nn.Module):
         ffn_factor: Hidden units of the feed-forward modules, as a multiple of the width.
         conv_kernel: Length of the depthwise convolution, in frames; odd.
         dropout: Share of values set to zero, everywhere.
-        pooling: How frames become one vector: `mean`, `last`, `max` or `attention`.
+        pooling: Pooling over frames: `mean`, `last`, `max` or `attention`.
         fc_hidden: Units of a hidden layer before the classifier; 0 for none.
-        mask_padding: Keep padded frames out of every computation. `False` treats them as speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
 
     Raises:
-        UserError: `feature_shape` is no spectrogram, or the sizes do not fit together.
+        UserError: `feature_shape` is not a spectrogram, or the sizes are incompatible.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class CoRNN(nn.Module):
         wanted = ("channels", "mel bins", "frames")
         check_features("CoRNN", feature_shape, wanted, "a log-mel spectrogram with deltas, such as (3, 40, 300)")
         if not use_bilstm and not use_conformer:
-            raise UserError("CoRNN without BiLSTM and without Conformer has nothing to learn: use at least one")
+            raise UserError("CoRNN needs the BiLSTM, the Conformer or both: set use_bilstm or use_conformer")
         self.num_classes = num_classes
         self.feature_shape = feature_shape
         self.use_bilstm = use_bilstm
@@ -144,7 +144,7 @@ class ConformerBlock(nn.Module):
 
 
 def feed_forward(width: int, factor: int, dropout: float) -> nn.Sequential:
-    """Build the feed-forward module, which works on each frame by itself."""
+    """Build the feed-forward module, which acts on each frame separately."""
     return nn.Sequential(
         nn.LayerNorm(width),
         nn.Linear(width, factor * width),
@@ -156,7 +156,7 @@ def feed_forward(width: int, factor: int, dropout: float) -> nn.Sequential:
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention whose scores know the distance between two frames.
+    """Multi-head self-attention with scores that depend on the distance between frames.
 
     score(i, j) = [(q_i + u)·k_j + (q_i + v)·r_{i-j}] / √(D/H), where r is a projection of a sinusoid of the distance,
     and u, v are learned (Transformer-XL, section 3.3).
@@ -177,7 +177,7 @@ class RelativeAttention(nn.Module):
             nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Map (B, T, D) to (B, T, D); `valid` (B, T) says which frames may be attended to."""
+        """Map (B, T, D) to (B, T, D); `valid` (B, T) marks the frames that may be attended to."""
         _, num_frames, width = x.shape
         query, key, value = self.in_projection(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         scale = query.shape[-1] ** -0.5  # each of the three is (B, H, T, D/H)
@@ -186,7 +186,7 @@ class RelativeAttention(nn.Module):
         positions = self.position_projection(distances).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0)
         bias = relative_scores((query + self.position_bias) * scale, positions)  # (B, H, T, T)
         if valid is not None:
-            # Every utterance has a valid frame, so that no row is all -inf, which softmax would turn into NaN.
+            # Every utterance has a valid frame, so that no row is all -inf, of which softmax would be NaN.
             bias = bias + torch.zeros_like(valid, dtype=bias.dtype).masked_fill(~valid, -math.inf)[:, None, None]
         mixed = F.scaled_dot_product_attention(
             query + self.content_bias, key, value, bias, self.dropout if self.training else 0.0, scale=scale
@@ -206,10 +206,10 @@ def sinusoids(num_frames: int, width: int, device: torch.device) -> Tensor:
 def relative_scores(query: Tensor, positions: Tensor) -> Tensor:
     """Multiply frame i's query with the encoding of the distance i-j: (B, H, T, d), (H, d, 2T) -> (B, H, T, T).
 
-    The product's row i holds the distances T-1, …, -T; frame j is at distance i-j, hence in column T-1-i+j. In memory
-    that is T-1 + i(2T-1) + j: a matrix with rows of 2T-1, begun at T-1, of which the first T columns are wanted. The
-    distance -T is asked for only because it makes the rows fit. Slices say the same, but cost two passes more over
-    the largest tensor of the network on the way back.
+    Row i of the product holds the distances T-1, …, -T; frame j is at distance i-j, hence in column T-1-i+j. In memory
+    that is T-1 + i(2T-1) + j: the first T columns of a matrix with rows of 2T-1 that starts at T-1. The distance -T is
+    there only to make the rows fit. Slices are equivalent, but cost two more passes over the network's largest tensor
+    in the backward pass.
     """
     num_frames = query.shape[-2]
     scores = (query @ positions).contiguous()  # (B, H, T, 2T)
@@ -223,7 +223,7 @@ class ConvolutionModule(nn.Module):
     def __init__(self, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
         if kernel % 2 == 0:
-            raise UserError(f"conv_kernel is {kernel}; it must be odd, so that a frame sees as far back as ahead")
+            raise UserError(f"conv_kernel is {kernel}; it must be odd, to reach equally far back and ahead")
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 2 * width)  # a pointwise convolution is a linear layer on each frame
         self.depthwise = nn.Conv2d(width, width, (1, kernel), padding=(0, kernel // 2), groups=width, bias=False)
@@ -235,9 +235,9 @@ class ConvolutionModule(nn.Module):
         """Map (B, T, D) to (B, T, D); `valid` is (B, T)."""
         x = F.glu(self.expand(self.norm(x)), dim=-1)
         if valid is not None:
-            x = x * valid[..., None]  # padding must not leak into its neighbours: it looks like the end of the tensor
-        # An image of one bin and D channels, which come last in memory: a CPU takes it as it lies, in half the time
-        # that a one-dimensional convolution needs.
+            x = x * valid[..., None]  # padding must not leak into adjacent frames
+        # An image of one bin and D channels, in channels-last memory format: on a CPU, half the time of a
+        # one-dimensional convolution.
         x = self.depthwise(x.transpose(1, 2)[:, :, None])  # (B, D, 1, T)
         x = F.silu(self.batch_norm(x[:, :, 0].transpose(1, 2), valid))  # (B, T, D)
         dropped: Tensor = self.drop(self.contract(x))
@@ -245,7 +245,7 @@ class ConvolutionModule(nn.Module):
 
 
 class MaskedBatchNorm(Normalisation):
-    """Batch normalisation of (B, T, D) whose training statistics are those of the valid frames alone."""
+    """Batch normalisation of (B, T, D) with the training statistics of the valid frames only."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(width, eps=eps, momentum=momentum)

@@ -1,4 +1,4 @@
-"""DyCNN-BiLSTM: convolutions whose kernels depend on the utterance, and a BiLSTM.
+"""DyCNN-BiLSTM: convolutions with kernels that depend on the utterance, and a BiLSTM.
 
 Finch: "Speech emotion recognition with dynamic CNN and Bi-LSTM". Dynamic convolution is that of Chen et al., "Dynamic
 Convolution: Attention over Convolution Kernels", CVPR 2020.
@@ -7,8 +7,7 @@ The paper gives no sizes. Four blocks of 64, 64, 128, 128 channels (3 × 3, pool
 to a fourth (dynamic convolution's own), a BiLSTM of 128 per direction, and an attention temperature that falls from 30
 to 1 in the first tenth of training (its source anneals it; the paper only says softmax) are chosen here.
 
-Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
-batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
+Deviations from Keras: see `ser.models.convolutions`.
 """
 
 from itertools import pairwise
@@ -32,7 +31,7 @@ class DynamicConv(Conv):
         out_channels: Channels out.
         kernel: Bins and frames.
         num_kernels: K.
-        temperature: Where the softmax starts; high is near uniform. A buffer, so that checkpoints keep it.
+        temperature: Initial temperature of the softmax; high is near uniform. A buffer, so that checkpoints keep it.
     """
 
     temperature: Tensor
@@ -55,7 +54,7 @@ class DynamicConv(Conv):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def attention(self, images: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Weigh the K kernels: images (B, C, F, T), padded with zeros, and lengths (B,) -> (B, K), rows sum to one."""
+        """Weight the K kernels for zero-padded images (B, C, F, T) and lengths (B,): (B, K), rows sum to one."""
         _, _, bins, frames = images.shape
         mean = images.sum((2, 3)) / (bins * (frames if lengths is None else lengths[:, None]))  # (B, C)
         scores: Tensor = self.scores(mean)
@@ -81,15 +80,15 @@ class DyCNN(ConvLSTM):
         dynamic: `False` for the baselines `cnn_lstm` and `cnn_bilstm`.
         bidirectional: `False` for the baselines `cnn_lstm` and `dycnn_lstm`.
         channels: Channels of each block.
-        num_kernels: K, among which a dynamic convolution mixes.
+        num_kernels: K, the number of kernels of a dynamic convolution.
         lstm_hidden: Units per direction.
         initial_temperature: Of the attention, at the start of training; it falls linearly to 1.
         annealing: Share of the training steps in which it falls.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no spectrogram, or too small.
+        UserError: `feature_shape` is not a spectrogram, or too small.
     """
 
     def __init__(
@@ -131,9 +130,9 @@ class DyCNN(ConvLSTM):
         self.annealing = annealing
 
     def on_step(self, step: int, total_steps: int) -> None:
-        """Set the temperature for an optimiser step, counted from 0: training calls this before each.
+        """Set the temperature before an optimiser step, counted from 0.
 
-        It never rises, as it would where a fit that has ended is resumed with more steps.
+        It never rises, even if an ended fit is resumed with more steps.
         """
         falling = self.annealing * total_steps
         progress = min(step / falling, 1.0) if falling else 1.0

@@ -1,16 +1,15 @@
-"""Blocks that more than one paper's network is built from.
+"""Layers of more than one paper's network.
 
-A batch holds utterances of different lengths, zero-padded at the end; `lengths` says how many frames of each are valid,
-and `None` instead of it that all are. Padded frames are left out of account, but for the statistics of `BatchNorm`.
-Images are (B, C, F, T): B utterances, C channels, F frequency bins, T frames.
-Sequences are (B, T, D), with D numbers per frame.
+A batch holds utterances of different lengths, zero-padded at the end; `lengths` (B,) are their valid frames, `None`
+means all. Padded frames are ignored, except in the statistics of `BatchNorm`. Images are (B, C, F, T): B utterances,
+C channels, F frequency bins, T frames. Sequences are (B, T, D), with D numbers per frame.
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser.errors import UserError
@@ -19,14 +18,14 @@ Pooling = Literal["mean", "last", "max", "attention"]
 
 
 def check_features(network: str, found: tuple[int, ...], wanted: tuple[int | str, ...], choose: str) -> None:
-    """Refuse features whose shape `found` is not `wanted`, where a name stands for any size.
+    """Check that the shape `found` of features is `wanted`, where a name stands for any size.
 
     Raises:
-        UserError: They do not match; `choose` says in its message which features would.
+        UserError: It is not; `choose` names fitting features in the message.
     """
     if len(found) != len(wanted) or any(w not in (f, str(w)) or f < 1 for f, w in zip(found, wanted, strict=True)):
         shape = ", ".join(str(size) for size in wanted)
-        raise UserError(f"{network} got features of shape {tuple(found)}; it wants ({shape}): choose {choose}")
+        raise UserError(f"{network} got features of shape {tuple(found)}; it needs ({shape}): choose {choose}")
 
 
 def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
@@ -35,7 +34,7 @@ def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
 
 
 def silence_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Set the padding of (B, …, T) to zero, whatever it holds: NaN too must not reach a gradient."""
+    """Set the padding of (B, …, T) to zero; even NaN in it must not reach a gradient."""
     if lengths is None:
         return x
     valid = valid_frames(lengths, x.shape[-1])
@@ -66,14 +65,14 @@ def reverse_valid(sequence: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 class LSTM(nn.Module):
-    """One recurrent layer, uni- or bidirectional, that respects lengths exactly.
+    """One recurrent layer, uni- or bidirectional, exact for every length.
 
-    The backward direction is an LSTM of its own that reads every utterance reversed from its last valid frame. On a
-    CPU that trains four times faster than packing (160 against 675 ms per step for 40 utterances of 300 frames,
+    The backward direction is a separate LSTM that reads every utterance reversed from its last valid frame. On a CPU
+    that trains four times faster than packing (160 against 675 ms per step for 40 utterances of 300 frames,
     120 -> 2 × 128, two threads), needs no lengths on the host, and can be exported.
 
-    On a CPU it stays in single precision under autocast: one without AVX-512 refuses an LSTM in bfloat16, or takes
-    seven times as long.
+    On a CPU it stays in single precision under autocast: without AVX-512, an LSTM in bfloat16 fails or takes seven
+    times as long.
 
     Args:
         input_size: D, numbers per frame.
@@ -91,8 +90,8 @@ class LSTM(nn.Module):
         """Run over a sequence (B, T, D).
 
         Returns:
-            Outputs (B, T, H or 2H), without meaning past an utterance's end, and final states (B, H or 2H): forward
-            after the last valid frame, backward after the first.
+            Outputs (B, T, H or 2H), undefined after an utterance's end, and final states (B, H or 2H): forward after
+            the last valid frame, backward after the first.
         """
         if sequence.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
@@ -107,18 +106,18 @@ class LSTM(nn.Module):
 
 
 def follow_keras(net: nn.Module, norm_momentum: float = 0.01) -> None:
-    """Give the layers of a network the conventions of Keras, in which most of the papers were written.
+    """Initialise a network as Keras does, which most of the papers used.
 
-    Glorot-uniform weights, orthogonal recurrent ones, biases of zero but one for an LSTM's forget gate, whose second
-    bias vector, which Keras does not have, stays zero; batch norm with an epsilon of 1e-3.
+    Glorot-uniform weights, orthogonal recurrent ones, biases of zero but one for an LSTM's forget gate; an LSTM's
+    second bias vector, which Keras lacks, stays zero; batch norm with an epsilon of 1e-3.
 
     Args:
         net: The network.
-        norm_momentum: Share of every batch in the statistics that batch norm uses outside training. With Keras' 0.01
-            they are those of the last hundred steps, which are ten epochs of a small corpus.
+        norm_momentum: Share of every batch in the running statistics of batch norm. With Keras' 0.01 they average the
+            last hundred steps, which are ten epochs of a small corpus.
 
     Raises:
-        UserError: `norm_momentum` is no share.
+        UserError: `norm_momentum` is not a share.
     """
     if not 0 < norm_momentum <= 1:
         raise UserError(f"norm_momentum is {norm_momentum}; it must be more than 0 and at most 1 (Keras: 0.01)")
@@ -139,10 +138,10 @@ def follow_keras(net: nn.Module, norm_momentum: float = 0.01) -> None:
 
 
 class Normalisation(nn.Module):
-    """Base of batch norms, which several processes that train together can synchronise.
+    """Base of batch norms, which processes that train together can synchronise.
 
-    No subclass of torch's, which Lightning's `sync_batchnorm` would replace by a layer that runs on a GPU alone and
-    knows neither masks nor how a subclass follows its statistics.
+    Not a subclass of torch's, which Lightning's `sync_batchnorm` would replace by a layer that needs a GPU and supports
+    neither masks nor other running statistics.
 
     Args:
         channels: C.
@@ -150,8 +149,8 @@ class Normalisation(nn.Module):
         momentum: Share of a batch in the running statistics, which are used outside training.
 
     Attributes:
-        synchronised: Use the statistics of all processes' batches in training, as one process with all of them would;
-            `ser.training.EmotionClassifier` sets it where `--trainer.sync_batchnorm` is given.
+        synchronised: Use the statistics of all processes' batches in training; `ser.training.EmotionClassifier` sets
+            it with `--trainer.sync_batchnorm`.
     """
 
     synchronised: bool = False
@@ -168,7 +167,7 @@ class Normalisation(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def normalise(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Normalise (N, C); only the rows in `valid`, (N, 1), count into the statistics of training."""
+        """Normalise (N, C); training statistics include only the rows in `valid`, (N, 1)."""
         if not self.training or (valid is None and not self.synchronised):
             statistics = (self.running_mean, self.running_var, self.weight, self.bias)
             return F.batch_norm(x, *statistics, self.training, self.momentum, self.eps)
@@ -185,18 +184,22 @@ class Normalisation(nn.Module):
         return torch.addcmul(self.bias, centred, self.weight * torch.rsqrt(variance + self.eps))
 
     def _total(self, values: Tensor) -> Tensor:
-        """Return the sum of all synchronised processes' values, through which gradients flow."""
-        total: Tensor = _Sum.apply(values) if self.synchronised else values  # type: ignore[no-untyped-call]
+        """Return the differentiable sum of all synchronised processes' values."""
+        if not self.synchronised:
+            return values
+        from torch.distributed.nn.functional import all_reduce  # which a torch without distributed training lacks
+
+        total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
         return total
 
 
 class BatchNorm(Normalisation):
-    """Batch norm of (B, C, …) whose running statistics are those of batches from the first step on.
+    """Batch norm of (B, C, …) with running statistics that start with the first batch.
 
-    They are the mean of the first 1 / momentum batches, and from then on follow as in Keras and torch. There they start
-    at mean 0 and variance 1. The first convolution of a spectrogram has a variance near 0.003, so that with Keras'
-    momentum the start is forgotten after 500 steps, 60 epochs of EMO-DB: until then validation, and with it early
-    stopping and the choice of the checkpoint, would not see what the network has learnt.
+    They are the mean of the first 1 / momentum batches, and then follow as in Keras and torch, which start at mean 0
+    and variance 1. The first convolution of a spectrogram has a variance near 0.003, so that with Keras' momentum the
+    start is forgotten only after 500 steps, 60 epochs of EMO-DB; until then, validation would not reflect what the
+    network has learnt, and neither would early stopping and the selected checkpoint.
 
     Args:
         channels: C.
@@ -207,10 +210,10 @@ class BatchNorm(Normalisation):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-5, momentum=0.1)
         self.register_buffer("num_batches_tracked", torch.tensor(0))
-        self.starting = True  # counting on a GPU makes the CPU wait for it, so it ends with the start
+        self.starting = True  # reading the count from a GPU makes the CPU wait, so it ends with the start
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise; training counts a batch into the statistics."""
+        """Normalise; training adds the batch to the statistics."""
         if not self.training:
             return self.normalise(x)
         self.num_batches_tracked += 1
@@ -228,28 +231,14 @@ class BatchNorm(Normalisation):
         return output
 
 
-class _Sum(torch.autograd.Function):
-    """Its gradient with respect to one process's values sums what all processes make of the total."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Sum.forward(ctx, gradient)
-
-
 class Dropout(nn.Module):
-    """Dropout that draws its mask on a CPU several times faster than `torch.nn.Dropout`.
+    """Dropout, several times faster on a CPU than `torch.nn.Dropout`.
 
-    That one draws a number per value with a serial generator, which is a quarter of CoRNN's training step. Here 64
-    random bits serve four values, so that the share is that of the nearest 65536th.
+    Torch draws a number per value with a serial generator, which is a quarter of CoRNN's training step. Here 64 random
+    bits serve four values, so that the share is rounded to the nearest 65536th.
 
     Args:
-        p: Share of values set to zero; the others are scaled so that the expectation stays.
+        p: Share of values set to zero; the others are scaled to keep the expectation.
     """
 
     def __init__(self, p: float) -> None:
@@ -302,4 +291,4 @@ class TemporalPooling(nn.Module):
             weights = valid / lengths[:, None, None]
         else:
             weights = self.score(sequence).float().masked_fill(~valid, -math.inf).softmax(1)
-        return (sequence * weights).sum(1)  # not a product of matrices, which autocast would round
+        return (sequence * weights).sum(1)  # not a matrix product, which autocast would round

@@ -3,11 +3,10 @@
 Yadav et al.: "Speech emotion recognition using convolutional recurrent neural networks". The blocks are those of Zhao,
 Mao, Chen (2019) with kernels that shrink from 9 to 3, ReLU instead of ELU, and a BiLSTM instead of the LSTM.
 
-Read so here: convolutions keep the size (without padding the last would not fit), and the BiLSTM has 128 units per
+Chosen here: convolutions keep the size (without padding the last would not fit), and the BiLSTM has 128 units per
 direction.
 
-Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
-batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
+Deviations from Keras: see `ser.models.convolutions`.
 """
 
 from ser.errors import UserError
@@ -30,11 +29,11 @@ class CRNNmLFLB(ConvLSTM):
         activation: `relu`, `elu` or `leaky_relu`.
         lstm_hidden: Units per direction.
         bidirectional: `False` for the source's LSTM.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no spectrogram or too small, or `kernels` and `pool_time` are not four numbers.
+        UserError: `feature_shape` is not a spectrogram or too small, or `kernels` and `pool_time` are not four numbers.
     """
 
     def __init__(

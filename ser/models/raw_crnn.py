@@ -1,11 +1,10 @@
-"""Raw CRNN: parallel convolutions on the waveform, a convolution over what they find, and an LSTM.
+"""Raw CRNN: parallel convolutions on the waveform, a convolution over their outputs, and an LSTM.
 
 S. Latif, R. Rana, S. Khalifa, R. Jurdak, J. Epps: "Direct Modelling of Speech Emotion from Raw Speech", Interspeech
-2019. CoRNN quotes its result. The layers follow a public re-implementation; the later of its two readings, which keeps
-one LSTM step per frame. Clips of 3 s at 16 kHz are our choice: the original has utterances of any length.
+2019. CoRNN quotes its result. The layers follow a public re-implementation, the later of its two versions, which keeps
+one LSTM step per frame. Clips of 3 s at 16 kHz are our choice: the original takes utterances of any length.
 
-Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
-batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
+Deviations from Keras: see `ser.models.convolutions`.
 """
 
 import torch
@@ -28,14 +27,14 @@ class RawCRNN(nn.Module):
         lstm_hidden: Units of the LSTM.
         fc_hidden: Units of the hidden layer.
         dropout: Share of the LSTM's final state set to zero.
-        mask_padding: Keep padded samples out of the computation. `False` takes them for speech.
+        mask_padding: Exclude padded samples; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
-        UserError: `feature_shape` is no waveform, or too short.
+        UserError: `feature_shape` is not a waveform, or too short.
     """
 
-    any_length = False  # pooling leaves out what does not fill a window
+    any_length = False  # pooling drops incomplete windows
 
     def __init__(
         self,

@@ -3,13 +3,12 @@
 Jin et al.: "Speech Emotion Recognition Based on Deep Residual Convolutional Neural Network": the trunk of a well-known
 public Keras recipe for RAVDESS, to which the paper adds ten residual blocks.
 
-Settled here: time is the axis of the convolutions and coefficients are its channels, because twelve coefficients do not
-survive two poolings by 8; a flattening before the classifier, which the paper's table leaves out; one dense layer where
-the table says "Dense *9". A residual block ends in ReLU *before* its input is added, as the paper writes, so that
-features can only grow from block to block; `post_add` is He et al.'s order.
+Chosen here: convolutions run over time with the coefficients as channels, because twelve coefficients are too few for
+two poolings by 8; a flattening before the classifier, which the paper's table omits; one dense layer for the table's
+"Dense *9". A residual block ends in ReLU *before* its input is added, as in the paper, so that features can only grow
+from block to block; `post_add` is He et al.'s order.
 
-Two deviations from Keras, shared by all networks of these blocks: padding is masked unless `mask_padding` is false, and
-batch norm's running statistics begin with the first batches (`ser.models.layers.BatchNorm`).
+Deviations from Keras: see `ser.models.convolutions`.
 """
 
 from typing import Literal
@@ -33,12 +32,12 @@ class ResCNN(nn.Module):
         feature_shape: (C, F, T); the reference is (1, 12, 216): MFCCs 2 to 13 of 2.5 s. At least 64 frames.
         num_blocks: Residual blocks; 0 is the control without them.
         post_add: Apply a block's last ReLU after adding its input.
-        pooling: `flatten` keeps the three frames that are left apart; `mean` averages the valid ones.
+        pooling: `flatten` keeps the three remaining frames apart; `mean` averages the valid ones.
         dropout: Share of values set to zero before each pooling.
         output_units: Units of the dense layer, if more than `num_classes`: the paper has 9 for 8 or 7 emotions. The
-            logits leave out those to spare, which the paper's softmax holds and soon learns to be never right: here
-            they are in the count of parameters and learn nothing.
-        mask_padding: Keep padded frames out of the computation. `False` takes them for speech.
+            surplus units, which the paper's softmax soon learns to be never right, count as parameters but have no
+            logits.
+        mask_padding: Exclude padded frames; `False` treats them as speech.
         norm_momentum: Share of a batch in batch norm's running statistics; see `follow_keras`.
 
     Raises:
@@ -109,7 +108,7 @@ class ResCNN(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with ReLU, to whose output the input is added."""
+    """Two convolutions with ReLU and a residual connection."""
 
     def __init__(self, channels: int, *, post_add: bool) -> None:
         super().__init__()

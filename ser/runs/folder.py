@@ -29,7 +29,7 @@ from rich.console import Console
 from ser.errors import UserError, cannot_create
 from ser.runs.scores import FloatArray, IntArray, confusion_matrix, macro_f1, recalls, uar, wa
 from ser.settings.names import OptionalName
-from ser.terminal.tables import PlainTable, as_it_is, side_by_side
+from ser.terminal.tables import PlainTable, literal, side_by_side
 
 SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing about real voices."
 
@@ -195,7 +195,7 @@ class Evaluation:
         for label, row in zip(self.labels, self.confusion.tolist(), strict=True):
             recall = self.recalls[label]
             table.add_row(label, *map(str, row), "–" if math.isnan(recall) else f"{recall:.1%}")
-        console.print(as_it_is(title))  # as a title of the table it would be wrapped to its width
+        console.print(literal(title))  # not the table's own, which would be wrapped to its width
         console.print(table)
         print(f"Rows are the truth, columns what was predicted. {legend}".rstrip())
         scores = self.scores()

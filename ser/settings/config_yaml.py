@@ -1,8 +1,8 @@
-"""The YAML of configs: what is written is what is read.
+"""The YAML of configs, without the surprises of YAML 1.1.
 
-YAML 1.1, which PyYAML speaks, makes 8 of 0010, a truth value of yes, a date of 2024-01-01, and text of 1e-3. Here a
-number is what JSON and Python both call one, and keeps the text that it was written with, so that an option that is a
-name gets that; keys are text. What is dumped is quoted wherever YAML 1.1 or this module would read something else.
+YAML 1.1, which PyYAML implements, reads 0010 as 8, yes as a boolean, 2024-01-01 as a date, and 1e-3 as text. Here a
+number is a number of both JSON and Python and keeps its text, for options that are names; keys are text. Dumped text is
+quoted where YAML 1.1 or this module would read something else.
 """
 
 import re
@@ -41,7 +41,7 @@ class _Float(float):
         return self.text
 
 
-# jsonargparse pastes lists and mappings into command lines of its own: these must be YAML, not Python.
+# jsonargparse puts lists and mappings into its own command lines: they must be YAML, not Python.
 class _List(list[Any]):
     def __repr__(self) -> str:
         return flow(self)
@@ -59,11 +59,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.looked_at: list[yaml.Node] = []
+        self.checked: list[yaml.Node] = []
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        if node not in self.looked_at:  # a merged mapping is flattened again, with what it got
-            self.looked_at.append(node)
+        if node not in self.checked:  # a merged mapping is flattened again, with the merged keys
+            self.checked.append(node)
             self.check_unique(node)
         super().flatten_mapping(node)
         for key, _ in node.value:
@@ -71,14 +71,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                 key.tag = f"{TAG}str"
 
     def check_unique(self, node: yaml.MappingNode) -> None:
-        """Refuse a key that is given twice, of which YAML would take the last."""
+        """Check that no key is given twice; YAML would take the last."""
         lines: dict[str, int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
-                raise yaml.MarkedYAMLError(
-                    problem=f"line {line} gives {key.value!r} again, as line {lines[key.value]} does"
-                )
+                raise yaml.MarkedYAMLError(problem=f"line {line} repeats {key.value!r} of line {lines[key.value]}")
             lines[key.value] = line
 
     def number(self, node: yaml.ScalarNode) -> _Int | _Float:
@@ -110,8 +108,8 @@ class _Dumper(yaml.SafeDumper):
 
 _Loader.add_implicit_resolver(f"{TAG}merge", re.compile("^<<$"), ["<"])
 for _kind, (_pattern, _first) in SCALARS.items():
-    for _side in (_Loader, _Dumper):
-        _side.add_implicit_resolver(f"{TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), [*_first])
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"{TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), [*_first])
 for _kind, _construct in {
     "int": _Loader.number,
     "float": _Loader.number,
@@ -126,10 +124,10 @@ _Dumper.add_representer(_Dict, _Dumper.represent_dict)
 
 
 def load(text: str) -> Any:
-    """Read YAML; numbers, lists and mappings remember how they were written, and :func:`plain` makes them Python's.
+    """Read YAML; numbers, lists and mappings keep their text, and :func:`plain` converts them to Python's.
 
     Raises:
-        yaml.YAMLError: The text is something else.
+        yaml.YAMLError: The text is not YAML.
     """
     return yaml.load(text, Loader=_Loader)
 
@@ -140,16 +138,16 @@ def dump(value: Any) -> str:
 
 
 def flow(value: Any) -> str:
-    """Write plain data in a line, numbers as they were written."""
+    """Write plain data in one line, numbers with their own text."""
     style: dict[str, Any] = {"default_flow_style": True, "width": float("inf")}
     try:
         return str(yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, **style)).strip()
-    except yaml.YAMLError:  # a parser has put objects into it
+    except yaml.YAMLError:  # it holds objects of a parser
         return str(plain(value))
 
 
 def plain(value: Any) -> Any:
-    """Return what :func:`load` has read, or a parser has made of it, with Python's own numbers, lists and dicts."""
+    """Return data of :func:`load`, or a parser's namespace of it, with Python's own numbers, lists and dicts."""
     if isinstance(value, Namespace):
         vars(value).update({name: plain(item) for name, item in vars(value).items()})
     elif type(value) in (dict, _Dict):

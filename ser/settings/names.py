@@ -1,7 +1,7 @@
-"""Names: what identifies speakers, sessions, sentences, emotions, runs and experiments. They are text.
+"""Names of speakers, sessions, sentences, emotions, runs and experiments. They are text.
 
-An option that takes one says so by its type, `Name` or `OptionalName`: the parser hands it what was written, where YAML
-would make a number of 0010, a truth value of yes, and nothing of null.
+An option that is a name has the type `Name` or `OptionalName`: it gets the text as written, where YAML would turn 0010
+into a number, yes into a boolean, and null into nothing.
 """
 
 import difflib
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 else:
 
     class Name(str):
-        """Type of an option that is a name, or of each in a list or mapping of names; the value is a plain string."""
+        """Type of an option that is a name, or of each name in a list or mapping; the value is a plain string."""
 
     class OptionalName(str):
         """Type of an option that is a name, or null."""
 
 
 def as_name(value: object) -> str:
-    """Return the text of a name; ``text`` is what was written where a parser made a number of it."""
+    """Return the text of a name; numbers of our parser keep theirs in ``text``."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -44,7 +44,7 @@ def renaming(names: Mapping[Any, Any] | None) -> dict[str, str] | None:
 
 
 def meant(wrong: str, names: Iterable[str]) -> str:
-    """Return a question that names the nearest of the valid names, with a space before it, or nothing."""
+    """Return the question whether the most similar name was meant, after a space, or nothing."""
     names = sorted(set(names))
     alike = [name for name in names if likeness(name) == likeness(wrong)]
     close = alike or difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
@@ -52,7 +52,7 @@ def meant(wrong: str, names: Iterable[str]) -> str:
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
-    """Name the first, and count the others."""
+    """List the first names, and count the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -66,6 +66,6 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
 
 @functools.cache
 def likeness(name: str) -> str:
-    """Return what names that look alike have in common."""
+    """Return the common form of names that look alike."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).strip().casefold())
     return re.sub(r"(?<!\d)0+(?=\d)", "", folded)

@@ -1,6 +1,6 @@
-"""How an object was made, as plain data: what checkpoints, cache keys and protocols are written with.
+"""Descriptions of objects as plain data, for checkpoints, cache keys and protocols.
 
-The convention is scikit-learn's: an object keeps every constructor argument as an attribute of the same name.
+As in scikit-learn, an object keeps every constructor argument as an attribute of the same name.
 """
 
 import functools
@@ -12,8 +12,8 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-# Public homes of classes, and where these lie or have lain. What is stored names them by their homes, so that a file
-# can move, and what is read may name any of the places.
+# Public homes of classes, and their present and former modules. Stored data name classes by their homes, so that files
+# can move; data that are read may name any of these modules.
 HOMES = {
     "ser.models": ("ser.models.",),
     "ser.corpora": ("ser.corpora.",),
@@ -24,13 +24,13 @@ HOMES = {
 
 
 def describe(value: Any) -> Any:
-    """Turn a value into plain data (dicts, lists, strings, numbers) from which it can be made again.
+    """Turn a value into plain data (dicts, lists, strings, numbers) from which it can be rebuilt.
 
-    Objects and partials become ``{"class_path": ..., "init_args": {...}}``, which the command line reads back.
+    Objects and partials become ``{"class_path": ..., "init_args": {...}}``, which the command line reads.
 
     Raises:
-        TypeError: An object does not keep one of its constructor arguments as an attribute; a function has no name,
-            or a partial has arguments without one.
+        TypeError: An object does not keep a constructor argument as an attribute, a function has no name, or a partial
+            has positional arguments.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -44,10 +44,10 @@ def describe(value: Any) -> Any:
         return _class_path(value)
     if isinstance(value, functools.partial):
         made, unnamed = value.func, value.args
-        if made.__module__.startswith("jsonargparse."):  # of a loaded checkpoint: a maker of classes, and the class
+        if made.__module__.startswith("jsonargparse."):  # of a loaded checkpoint: a factory, and the class
             made, unnamed = unnamed[-1], ()
         if unnamed:
-            raise TypeError(f"The partial of {_class_path(made)} has arguments without a name; name them")
+            raise TypeError(f"The partial of {_class_path(made)} has positional arguments; give them by keyword")
         return {"class_path": _class_path(made), "init_args": describe(value.keywords)}
     return {"class_path": _class_path(type(value)), "init_args": describe(_arguments(value))}
 
@@ -60,18 +60,18 @@ def digest(value: Any, length: int = 12) -> str:
 
 def _class_path(cls: Any) -> str:
     if "<" in cls.__qualname__ and not isinstance(cls, type):  # <lambda>, or a function in f.<locals>
-        raise TypeError(f"{cls.__qualname__} in {cls.__module__} cannot be found by its name; define it in a module")
+        raise TypeError(f"{cls.__qualname__} in {cls.__module__} has no import path; define it in a module")
     return public_path(f"{cls.__module__}.{cls.__qualname__}")
 
 
 def public_path(path: str) -> str:
-    """Return the path by which a class is known, whatever file it lies in, or lay in before."""
+    """Return the public path of a class in any present or former module."""
     home = next((home for home, places in HOMES.items() if path.startswith(places)), None)
     return f"{home}.{path.rpartition('.')[2]}" if home is not None else path
 
 
 def public_paths(tree: Any) -> Any:
-    """Return plain data with every class under its public path."""
+    """Return plain data with public class paths."""
     if isinstance(tree, Mapping):
         return {
             key: public_path(value) if key == "class_path" and isinstance(value, str) else public_paths(value)

@@ -1,4 +1,4 @@
-"""Which classes data from elsewhere may name: a checkpoint is data, and must not decide which code runs."""
+"""Classes that a checkpoint may name: it is data, and must not decide which code runs."""
 
 import inspect
 import re
@@ -9,7 +9,7 @@ from typing import Any
 from ser.errors import UserError
 from ser.settings.recipe import public_path
 
-# Text that jsonargparse could take for an import path, a file, or the YAML of a class; names of people may be like it.
+# Text that jsonargparse could read as an import path, a file, or the YAML of a class; speaker names may look like it.
 SUSPICIOUS = re.compile(r"[{}\n]|\w\.\w|class_path.")
 
 
@@ -44,29 +44,29 @@ def _subclasses(package: Any, base: type) -> list[str]:
 
 
 def check_classes(settings: dict[str, Any], source: str, named: Collection[str] = ()) -> None:
-    """Refuse settings that name a class which is neither registered nor named by the user.
+    """Check that settings name only classes that are registered or named by the user.
 
-    Nothing is imported or made.
+    Nothing is imported or constructed.
 
     Args:
         settings: Plain data: descriptions of objects, at any depth.
-        source: Where they come from, for the message.
-        named: Class paths that the user's own command or config names.
+        source: Their origin, for the message.
+        named: Class paths in the user's command or config.
 
     Raises:
-        UserError: One names another class or function, or hides one in text.
+        UserError: They name another class or function, or hide one in text.
     """
     try:
         leaves = list(_leaves(settings))
     except RecursionError as error:
-        raise UserError(f"{source} holds settings within settings without end, so nothing was loaded.") from error
+        raise UserError(f"{source} holds endlessly nested settings, so nothing was loaded.") from error
     for where, value, text_only in leaves:
         is_class = where.rpartition(".")[2] == "class_path"
         if not is_class and (text_only or not SUSPICIOUS.search(value)):
             continue
         if public_path(value) not in registered() and value not in named:
             raise UserError(
-                f"{source} names {value[:100]!r} as its {where.removesuffix('.class_path')}, which is no network, "
+                f"{source} names {value[:100]!r} as its {where.removesuffix('.class_path')}, which is not a network, "
                 "feature, protocol, optimiser or schedule of ser or PyTorch, so nothing was loaded: a checkpoint must "
                 "not decide which code runs. If the class is yours, name it in your command or config, as in "
                 "--model.net my_module.MyNet; in Python, pass the network: load_from_checkpoint(path, net=MyNet(...))."
@@ -74,7 +74,7 @@ def check_classes(settings: dict[str, Any], source: str, named: Collection[str] 
 
 
 def _leaves(tree: Any, where: str = "", text_only: bool = False) -> Iterator[tuple[str, str, bool]]:
-    """Yield the dotted name of every text, the text, and whether it is a protocol's, which holds names of people."""
+    """Yield the dotted name of every text, the text, and whether it is a protocol's, which may be a speaker's name."""
     if isinstance(tree, dict):
         text_only = text_only or _is_protocol(tree.get("class_path"))
         for key, value in tree.items():

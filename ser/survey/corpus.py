@@ -1,4 +1,4 @@
-"""A survey of a corpus: what a fit would see, as plain data."""
+"""A survey of a corpus as a fit would see it, as plain data."""
 
 import copy
 from collections import Counter, defaultdict
@@ -19,22 +19,22 @@ from ser.protocols.splits import PARTITIONS
 from ser.settings.names import some
 from ser.settings.recipe import describe
 
-FULL_SCALE = 0.999  # 16-bit samples end at 0.99997; some recorders stop a little below
-CLIPPED_RUN = 3  # samples in a row at full scale; a single one may be a true peak
-MOST_FOLDS = 200  # that are described
+FULL_SCALE = 0.999  # 16-bit samples reach 0.99997; some recorders stop slightly below
+CLIPPED_RUN = 3  # consecutive samples at full scale; a single one may be a true peak
+MOST_FOLDS = 200  # described folds
 
 
 def survey(corpus: SpeechCorpus) -> dict[str, Any]:
     """Describe a corpus and every fold of its protocol.
 
-    Damaged files do not stop a survey, whatever ``on_bad_file`` says; the verdict does.
+    Damaged files never stop a survey; the verdict mentions them if ``on_bad_file`` would stop a fit.
 
-    Of very many folds the first are described: each takes longer, the more utterances there are.
+    Of very many folds only the first are described, since each takes time in proportion to the utterances.
 
     Returns:
-        JSON-ready: utterances by emotion and speaker, durations, rates, notes on recordings that are cut or hold
-        little, damaged, foreign and clipped files, exact duplicates, the folds with their audit, and the verdict:
-        whether a fit would run.
+        JSON-ready: utterances by emotion and speaker, durations, rates, notes on truncated and short recordings,
+        damaged, foreign and clipped files, exact duplicates, the folds with their audit, and the verdict: whether a
+        fit would run.
 
     Raises:
         UserError: The corpus cannot be read at all, or the protocol does not fit it.
@@ -44,7 +44,7 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
     names = corpus.protocol.folds(corpus.table)
     folds = [_fold(corpus, number, tests) for number, tests in enumerate(names[:MOST_FOLDS])]
     if not 0 <= corpus.fold < len(names):
-        corpus.protocol.split(corpus.table, corpus.fold)  # says what is wrong
+        corpus.protocol.split(corpus.table, corpus.fold)  # raises the error
     return {
         "corpus": corpus.name,
         "root": str(corpus.locate()),
@@ -68,34 +68,34 @@ def survey(corpus: SpeechCorpus) -> dict[str, Any]:
 
 
 def tolerant(corpus: SpeechCorpus) -> SpeechCorpus:
-    """Return the same corpus, with damaged files left out rather than stopping."""
+    """Return the same corpus, leaving damaged files out."""
     corpus = copy.copy(corpus)
     corpus.on_bad_file = "skip"
     return corpus
 
 
 def clipped_samples(waveform: Waveform) -> int:
-    """Count the samples in runs of at least three at full scale of one sign, shape (N,)."""
+    """Count samples in runs of at least three at full scale of one sign, shape (N,)."""
     count = 0
-    for side in (waveform >= FULL_SCALE, waveform <= -FULL_SCALE):
-        edges = np.diff(np.concatenate([[0], side.astype(np.int8), [0]]))
+    for clipped in (waveform >= FULL_SCALE, waveform <= -FULL_SCALE):
+        edges = np.diff(np.concatenate([[0], clipped.astype(np.int8), [0]]))
         lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
         count += int(lengths[lengths >= CLIPPED_RUN].sum())
     return count
 
 
 def _speakers(corpus: SpeechCorpus) -> dict[str, Any]:
-    said: dict[str, Counter[str]] = defaultdict(Counter)
+    spoken: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in corpus.table:
-        said[utterance.speaker][utterance.emotion] += 1
+        spoken[utterance.speaker][utterance.emotion] += 1
     gender_of = {utterance.speaker: utterance.gender for utterance in corpus.table}
     return {
         speaker: {
             "gender": gender_of[speaker],
-            "utterances": said[speaker].total(),
-            "emotions": {emotion: said[speaker][emotion] for emotion in corpus.labels},
+            "utterances": spoken[speaker].total(),
+            "emotions": {emotion: spoken[speaker][emotion] for emotion in corpus.labels},
         }
-        for speaker in sorted(said)
+        for speaker in sorted(spoken)
     }
 
 
@@ -133,7 +133,7 @@ def _clipped_in(paths: Sequence[Path]) -> list[int]:
 
 
 def _duplicates(corpus: SpeechCorpus) -> list[list[str]]:
-    """Return the groups of files that hold the same recording, sample for sample."""
+    """Return the groups of files with identical samples."""
     files: dict[str, list[str]] = defaultdict(list)
     for utterance, look in zip(corpus.table, corpus.recordings, strict=True):
         files[look.digest].append(corpus.relative(utterance.path))
@@ -163,19 +163,19 @@ def _verdict(corpus: SpeechCorpus, folds: list[dict[str, Any]], stops: bool) -> 
     against = []
     if stops and (damaged := len(_left_out(corpus, foreign=False))):
         against.append(f"{damaged} damaged files stop a fit; leave them out with --data.on_bad_file skip.")
-    for problem, said in {
+    for problem, message in {
         "leaks": "the audit stops fold {}: the split leaks.",
         "faults": "the audit stops fold {}: its scores would be meaningless.",
-        "problem": "fold {} cannot be made.",
+        "problem": "fold {} cannot be used.",
     }.items():
         if numbers := [str(fold["fold"]) for fold in folds if fold.get(problem)]:
-            against.append(said.format(some(numbers)))
+            against.append(message.format(some(numbers)))
     if against:
         return " ".join(against)
     everywhere = [warning for warning in folds[0]["warnings"] if all(warning in fold["warnings"] for fold in folds)]
     somewhere = [str(fold["fold"]) for fold in folds if set(fold["warnings"]) - set(everywhere)]
-    warnings = [*everywhere, *([f"The notes warn of fold {some(somewhere)}."] if somewhere else [])]
-    return " ".join(["a fit would run, but mind:" if warnings else "sound; a fit would run.", *warnings])
+    warnings = [*everywhere, *([f"See the notes on fold {some(somewhere)}."] if somewhere else [])]
+    return " ".join(["a fit would run, but note:" if warnings else "a fit would run.", *warnings])
 
 
 def _counted(values: list[int]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Pictures of a corpus: its balance, and what each emotion looks like."""
+"""Pictures of a corpus: class balance, and a spectrogram of each emotion."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,13 +19,13 @@ RANGE_DB = 70.0
 DPI = 120
 
 
-@mpl.rc_context({"text.parse_math": False})  # a dollar in a name begins no formula
+@mpl.rc_context({"text.parse_math": False})  # a dollar in a name starts no formula
 def save_pictures(corpus: SpeechCorpus, folder: Path) -> list[Path]:
     """Draw the number of utterances by emotion and gender, and one spectrogram for every emotion.
 
     Args:
-        corpus: What to draw.
-        folder: Where the PNG files go; it is created if it is not there.
+        corpus: The corpus.
+        folder: For the PNG files; it is created if it does not exist.
 
     Returns:
         The files.
@@ -83,7 +83,7 @@ def _typical(corpus: SpeechCorpus, emotion: str) -> Utterance | None:
 
 
 def _spectrogram(corpus: SpeechCorpus, utterance: Utterance) -> Figure:
-    rate = corpus.front_end.features.sample_rate_hz  # what lies above half of it, no network sees
+    rate = corpus.front_end.features.sample_rate_hz  # no network sees frequencies above half of it
     waveform = read(utterance.path, rate)
     window = round(WINDOW_MS * rate / 1000)
     power = np.abs(librosa.stft(waveform, n_fft=4 * window, win_length=window, hop_length=window // 5)) ** 2
@@ -92,7 +92,7 @@ def _spectrogram(corpus: SpeechCorpus, utterance: Utterance) -> Figure:
     axes = figure.add_subplot()
     extent = (0.0, len(waveform) / rate, 0.0, rate / 2000)
     image = axes.imshow(level_db, origin="lower", aspect="auto", extent=extent, cmap=mpl.colormaps["magma"])
-    figure.colorbar(image, label="dB, of the loudest")
+    figure.colorbar(image, label="dB, relative to the maximum")
     axes.set_xlabel("seconds")
     axes.set_ylabel("kHz")
     axes.set_title(f"{corpus.name}, {utterance.emotion}: {utterance.path.name}, speaker {utterance.speaker}")

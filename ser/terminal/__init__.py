@@ -1,1 +1,1 @@
-"""What is shown in the terminal, whatever that can show."""
+"""Output to terminals of any kind."""

@@ -1,4 +1,4 @@
-"""Output that never costs what was computed: a terminal without UTF-8, a closed pipe or a full disk ends no run."""
+"""Output that never ends a run, even without UTF-8, to a closed pipe or on a full disk."""
 
 import contextlib
 import json
@@ -11,13 +11,13 @@ PLAIN = str.maketrans({"–": "-", "…": "...", "±": "+-", "•": "*", "×": "
 
 
 class ForgivingStream:
-    """Writes to another stream; what that cannot encode is replaced, and what it does not take is dropped.
+    """Writes to another stream; characters that it cannot encode are replaced, and failed writes are dropped.
 
     Args:
-        stream: The other; None, as Python has it where it was closed before the start, drops all.
+        stream: The other; None, Python's value for one that was closed before the start, drops everything.
 
     Attributes:
-        failure: Why something was dropped, if that was not for a reader that has gone (``| head``).
+        failure: Why something was dropped, unless the reader of a pipe has ended (``| head``).
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -25,7 +25,7 @@ class ForgivingStream:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write what can be written; returns the length of the text."""
+        """Write as much as possible; returns the length of the text."""
         with self._forgiven():
             try:
                 self._stream.write(text)
@@ -35,12 +35,12 @@ class ForgivingStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write what can be written of every line."""
+        """Write as much as possible of every line."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand on what is buffered."""
+        """Flush the buffer."""
         with self._forgiven():
             self._stream.flush()
 
@@ -51,7 +51,7 @@ class ForgivingStream:
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
                 self.failure = error
-            with contextlib.suppress(OSError):  # what is buffered would fail again, at the latest when Python ends
+            with contextlib.suppress(OSError):  # the buffer would fail again, at the latest when Python ends
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
@@ -60,7 +60,7 @@ class ForgivingStream:
 
 @contextlib.contextmanager
 def forgiving_output() -> Iterator[tuple[ForgivingStream, ForgivingStream]]:
-    """Let nothing fail for what is printed to stdout and stderr."""
+    """Keep failed writes to stdout and stderr from raising."""
     former = sys.stdout, sys.stderr
     out, err = map(ForgivingStream, former)
     sys.stdout, sys.stderr = out, err
@@ -74,7 +74,7 @@ def forgiving_output() -> Iterator[tuple[ForgivingStream, ForgivingStream]]:
 
 @contextlib.contextmanager
 def showing(what: str) -> Iterator[None]:
-    """Show something that has been computed and kept: if that fails, a warning says so, and the run goes on."""
+    """Show a stored result; a failure is a warning, and the run continues."""
     with forgiving_output():
         try:
             yield
@@ -83,7 +83,7 @@ def showing(what: str) -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """Print plain data; names that the terminal cannot encode are escaped, as JSON does it."""
+    """Print plain data; characters that the terminal cannot encode are escaped, as in JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding)

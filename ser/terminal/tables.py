@@ -1,4 +1,4 @@
-"""Tables in the terminal: whatever is in them is shown as it is, and nothing is cut where the terminal is narrow."""
+"""Tables in the terminal: text is shown literally, and narrow terminals truncate nothing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +8,17 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-LETTERS = 3  # of a name that is shortened, at least
-NUMBER = 4  # characters of a column of numbers, without the space behind it
+LETTERS = 3  # of a shortened name, at least
+NUMBER = 4  # characters of a column of numbers, without the space after it
 
 
 class PlainTable(Table):
-    """A narrow table whose names may hold anything: nothing of them is taken for Rich's markup.
+    """A narrow table of literal text, without Rich's markup.
 
     Args:
-        words: Headers of the columns of words.
-        numbers: Headers of the columns of numbers, to the right of those.
-        title: What stands above.
+        words: Headers of the columns of text.
+        numbers: Headers of the columns of numbers, to the right of these.
+        title: Of the table.
         narrow: Leave one space between columns instead of two.
     """
 
@@ -26,31 +26,31 @@ class PlainTable(Table):
         self, words: Sequence[str], numbers: Sequence[str] = (), title: str | None = None, narrow: bool = False
     ) -> None:
         super().__init__(
-            title=None if title is None else as_it_is(title),
+            title=None if title is None else literal(title),
             title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 0 if narrow else 1, 0, 0),
             show_edge=False,
         )
         for header in words:
-            self.add_column(as_it_is(header), overflow="fold")
+            self.add_column(literal(header), overflow="fold")
         for header in numbers:
-            self.add_column(as_it_is(header), justify="right", overflow="fold")
+            self.add_column(literal(header), justify="right", overflow="fold")
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row of texts."""
-        super().add_row(*map(as_it_is, cells), **options)
+        super().add_row(*map(literal, cells), **options)
 
 
 def side_by_side(names: Sequence[str], width: int) -> tuple[list[str], str]:
-    """Shorten names until they fit as headers of columns: to their first letters, or else to numbers.
+    """Shorten names to fit as headers of columns: to their first letters, or else to numbers.
 
     Args:
         names: Different names.
-        width: Characters that there are for the columns.
+        width: Characters of all columns.
 
     Returns:
-        The headers, and a line that says what they stand for; empty if they are the names.
+        The headers, and a line that explains them; empty if they are the names.
     """
     width = max(width, len(names) * (NUMBER + 2))
     for headers in (list(names), [_beginning(name, names) for name in names]):
@@ -59,15 +59,15 @@ def side_by_side(names: Sequence[str], width: int) -> tuple[list[str], str]:
     else:
         headers = [str(number) for number in range(1, len(names) + 1)]
     stand_for = [f"{header} {name}" for header, name in zip(headers, names, strict=True) if header != name]
-    return headers, as_it_is(f"Columns: {', '.join(stand_for)}.").plain if stand_for else ""
+    return headers, literal(f"Columns: {', '.join(stand_for)}.").plain if stand_for else ""
 
 
 def _beginning(name: str, names: Sequence[str]) -> str:
-    """Return the first letters of a name with which no other begins."""
+    """Return the first letters of a name that no other name begins with."""
     beginnings = (name[:letters] for letters in range(LETTERS, len(name)))
     return next((it for it in beginnings if sum(other.startswith(it) for other in names) == 1), name)
 
 
-def as_it_is(text: str) -> Text:
-    """Return a text that Rich shows as it is, but for characters that would move the cursor or colour what follows."""
+def literal(text: str) -> Text:
+    """Return literal text for Rich, with control characters replaced."""
     return Text("".join(character if character.isprintable() else "?" for character in text))

@@ -1,4 +1,4 @@
-"""Mistakes on the command line: each gets one message that says what was found and how to mend it, before training."""
+"""Mistakes on the command line: each gets one message that says what was found and how to fix it, before training."""
 
 import json
 import subprocess
@@ -177,7 +177,7 @@ CONFIGS = {
         "The config c.yaml is not valid YAML: line 2, column 1: found character that cannot start",
     ),
     "binary": (bytes(range(256)), "The config c.yaml is no text in UTF-8"),
-    "twice": (b"seed_everything: 1\nseed_everything: 2\n", "line 2 gives 'seed_everything' again, as line 1 does"),
+    "twice": (b"seed_everything: 1\nseed_everything: 2\n", "line 2 repeats 'seed_everything' of line 1"),
     "misspelt": (b"optimzer:\n  class_path: Adam\n", "There is no option '--optimzer'. Did you mean '--optimizer'?"),
     "misspelt below": (b"data:\n  init_args:\n    batchsize: 3\n", "Did you mean 'batch_size'?"),
     "checkpoint": (b"ckpt_path: nope.ckpt\n", "There is no checkpoint nope.ckpt"),

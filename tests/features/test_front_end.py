@@ -173,9 +173,9 @@ def test_a_waveform_stays_itself():
     ("make", "message"),
     [
         (lambda: LogMel(window="triangel"), "window is 'triangel'; give one of hamming, hann, rectangular, or"),
-        (lambda: LogMel(window="kaiser"), "needs no parameter"),
+        (lambda: LogMel(window="kaiser"), "without parameters"),
         (lambda: LogMel(scale="log"), "scale is 'log'; choose one of ln, db, db_of_max"),
-        (lambda: LogMel(top_db=80), "only scales in dB have one"),
+        (lambda: LogMel(top_db=80), "needs a scale in dB"),
         (lambda: LogMel(scale="db", top_db=0), "top_db is 0"),
         (lambda: LogMel(window_ms=25, n_fft=256), "400 samples at 16000 Hz; it must fit n_fft"),
         (lambda: MFCC(LogMel(deltas=1)), "give deltas to MFCC itself"),
@@ -252,7 +252,7 @@ def test_the_order_of_preprocessing():
 def test_a_recording_that_ends_before_the_offset_is_named(tmp_path):
     soundfile.write(tmp_path / "short.wav", SPEECH[: RATE_HZ // 4], RATE_HZ)
     with pytest.raises(
-        UserError, match=r"short\.wav: The recording lasts 0\.25 s, of which preprocess\.offset_s = 0\.5"
+        UserError, match=r"short\.wav: The recording lasts 0\.25 s, all of which preprocess\.offset_s = 0\.5"
     ):
         FrontEnd(Preprocess(None, offset_s=0.5), LogMel())(tmp_path / "short.wav")
 

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -242,10 +243,13 @@ def test_statistics_read_no_features_again(cache_dir, files, monkeypatch):
     assert mean.isfinite().all()
 
 
-def test_an_executor_that_is_given_does_the_work(cache_dir, tmp_path, files):
+def test_a_cluster_that_is_given_does_the_work(cache_dir, tmp_path, files):
     features = FeatureStore(cache_dir, front_end())
     with ProcessPoolExecutor(1, processes) as executor:
-        features.add([piece._replace(change=partial(note, piece.path)) for piece in files], executor)
+        features.add(
+            [piece._replace(change=partial(note, piece.path)) for piece in files],
+            SimpleNamespace(executor=executor, slots=1),
+        )
     (computed,) = tmp_path.glob("computed.*")  # by one process, and another than this one
     assert computed.name != f"computed.{os.getpid()}"
     assert computed.read_text().split() == [file.path.name for file in files]
@@ -277,11 +281,9 @@ def test_a_file_that_is_lost_while_it_is_read_is_named(cache_dir, files, damage)
     features.add(files)
     features.rows.read(np.arange(12))
     damage(shards(features)[0])
-    with pytest.raises(
-        UserError, match=r"\.rows was deleted or cut while it was in use\. Start again: what is missing"
-    ):
+    with pytest.raises(UserError, match=r"\.rows was deleted or truncated while in use\. Start again: missing"):
         features.rows.read(np.arange(12))
-    with pytest.raises(UserError, match="was deleted or cut while it was in use"):
+    with pytest.raises(UserError, match="was deleted or truncated while in use"):
         features.rows.moments(np.arange(12))
 
 
@@ -462,7 +464,7 @@ def test_a_shard_that_was_cut_or_lost_is_not_believed(cache_dir, files, cut):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, files):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match=r"The feature cache cannot be written in .*file.*: Not a directory\. Mend"):
+    with pytest.raises(UserError, match=r"The feature cache cannot be written in .*file.*: Not a directory\. Fix"):
         FeatureStore(tmp_path / "file" / "cache", front_end()).add(files)
 
 
@@ -480,7 +482,7 @@ def test_a_file_that_was_lost_since_it_was_checked_is_named(cache_dir, files, co
     if content is not None:
         path.write_bytes(content)
     features = FeatureStore(cache_dir, front_end())
-    with pytest.raises(UserError, match=rf"0004.wav was sound when it was checked, and cannot be read now: .*{why}"):
+    with pytest.raises(UserError, match=rf"0004.wav has changed since it was checked: .*{why}"):
         features.add(files)
     features.add([*files[:4], *files[5:]])
     assert_right(features, [*files[:4], *files[5:]])
@@ -500,7 +502,7 @@ def small_disk(tmp_path):
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(small_disk, files):
     features = FeatureStore(small_disk, front_end())
-    with pytest.raises(UserError, match=r"needs 0 MiB in .*, where 1 MiB are free\. Free some space, or put the cache"):
+    with pytest.raises(UserError, match=r"needs 0 MiB in .*, but 1 MiB are free\. Free some space, or put the cache"):
         features.add(files)
     assert shards(features) == []
     assert others(features) == set()

@@ -124,6 +124,7 @@ def test_stack_says_where_nothing_is_left() -> None:
     blocks = [ConvBlock(Conv(1, 1, (3, 3)), pool=(2, 4)) for _ in range(3)]
     assert ConvStack("Net", (1, 8, 70), blocks).output_shape == (1, 1, 1)
     with pytest.raises(
-        UserError, match=r"Net got .* too small: .* \(1, 8, 60\), convolution block 3 of 3 would leave 1 bins and 0"
+        UserError,
+        match=r"Net got .*\(1, 8, 60\), which are too small: convolution block 3 of 3 would leave 1 bins and 0",
     ):
         ConvStack("Net", (1, 8, 60), blocks)

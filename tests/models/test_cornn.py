@@ -176,8 +176,8 @@ def test_half_precision(dtype: torch.dtype, use_bilstm: bool) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"feature_shape": (1, 48000)}, r"\(1, 48000\); it wants \(channels, mel bins, frames\)"),
-        ({"use_bilstm": False, "use_conformer": False}, "nothing to learn"),
+        ({"feature_shape": (1, 48000)}, r"\(1, 48000\); it needs \(channels, mel bins, frames\)"),
+        ({"use_bilstm": False, "use_conformer": False}, "needs the BiLSTM, the Conformer or both"),
         ({"num_heads": 3}, "width 16 cannot be split among 3 heads"),
         ({"conv_kernel": 4}, "conv_kernel is 4; it must be odd"),
         ({"pooling": "sum"}, "pooling is 'sum'"),

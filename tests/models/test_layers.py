@@ -45,7 +45,7 @@ def test_as_sequence_concatenates_channels() -> None:
 def test_check_features(found: tuple[int, ...]) -> None:
     check_features("Net", (1, 40), (1, "samples"), "waveforms")
     with pytest.raises(
-        UserError, match=r"^Net got features of shape \(.*\); it wants \(1, samples\): choose waveforms$"
+        UserError, match=r"^Net got features of shape \(.*\); it needs \(1, samples\): choose waveforms$"
     ):
         check_features("Net", found, (1, "samples"), "waveforms")
 

@@ -192,7 +192,7 @@ def test_resumes_bit_exactly(net: nn.Module, make_trainer: Callable[..., Trainer
 @pytest.mark.parametrize("name", SMALL)
 def test_refuses_features_that_it_cannot_take(name: str) -> None:
     build, kwargs, wrong = SMALL[name]
-    with pytest.raises(UserError, match=rf"{build.__name__} got features .*(it wants .*: choose|choose longer clips)"):
+    with pytest.raises(UserError, match=rf"{build.__name__} got features .*(it needs .*: choose|choose longer clips)"):
         build(**kwargs | {"feature_shape": wrong})
 
 
@@ -201,7 +201,7 @@ def test_refuses_features_that_it_cannot_take(name: str) -> None:
     [
         (ACRNN, {"norm": "conv"}, "norm is 'conv'; choose linear or fc"),
         (TimeDistributedCNNLSTM, {"coverage": "last"}, "coverage is 'last'; choose one of uniform, first, all"),
-        (TimeDistributedCNNLSTM, {"coverage": "first", "num_blocks": 44}, "219 frames; .* wants at least 220"),
+        (TimeDistributedCNNLSTM, {"coverage": "first", "num_blocks": 44}, "219 frames; .* needs at least 220"),
         (ResCNN, {"pooling": "max"}, "pooling is 'max'; choose flatten or mean"),
         (ResCNN, {"output_units": 7}, "output_units is 7; it must be 0 or at least the 8 emotions"),
         (CRNNmLFLB, {"kernels": (3, 3)}, "give four numbers each"),
