@@ -12,6 +12,7 @@ from ser.cli.explain import answer_help
 from ser.cli.parser import Parser
 from ser.data import SpeechCorpus
 from ser.errors import UserError, user_error_behind
+from ser.runs.folder import SYNTHETIC
 from ser.survey.corpus import survey, tolerant
 from ser.terminal.streams import print_json
 from ser.terminal.tables import PlainTable, side_by_side
@@ -86,7 +87,7 @@ def _print(description: dict[str, Any]) -> None:
     for note in description["notes"]:
         print(f"Note: {note}")
     if description["synthetic"]:
-        print("Synthetic speech, for trying and testing: a score says nothing of real voices.")
+        print(SYNTHETIC)
     _print_emotions(console, description)
     _print_speakers(console, description)
     for problem in ("damaged", "foreign", "clipped", "duplicates"):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ser.errors import JobEnded, UserError
 from ser.runs.confidence import calibration
-from ser.runs.folder import Evaluation, RunFolder, probability_column, table_as_csv
+from ser.runs.folder import SYNTHETIC, Evaluation, RunFolder, probability_column, table_as_csv
 from ser.storage import write_atomically
 from ser.terminal.streams import showing
 from ser.terminal.tables import PlainTable, side_by_side
@@ -315,7 +315,7 @@ class RunRecorder(Callback):
             if source := self.source:
                 print(f"Model: {source['system']}, {source['checkpoint']} (SHA-256 {source['sha256'][:12]})")
             if data.synthetic:
-                print("Synthetic speech, for trying and testing: this score says nothing of real voices.")
+                print(SYNTHETIC)
             for note in self._protocol_json["notes"]:
                 print(f"Note: {note}")
 
