@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from ser.evaluation.statistics import Interval
 from ser.report.plots import Cells, Point, confusion_figure, confusion_state
 from ser.runs.folder import ROWS_AND_COLUMNS, Evaluation
-from ser.runs.scores import in_words
+from ser.runs.scores import in_words, percent
 
 # Least widths in a matrix: of a column, of a character of the names of rows, and of the axis beside them.
 CELL_PX, CHARACTER_PX, AXIS_PX = 30, 7, 60
@@ -120,7 +120,7 @@ def cells(counts: Sequence[Sequence[int]]) -> Cells:
     for row in counts:
         total = sum(row)
         shares = [count / total if total else None for count in row]
-        texts = ["–" if share is None else f"{100 * share:.0f}%<br>{n}" for share, n in zip(shares, row, strict=True)]
+        texts = ["–" if share is None else f"{percent(share, 0)}<br>{n}" for share, n in zip(shares, row, strict=True)]
         rows.append(list(zip(shares, texts, strict=True)))
     return rows
 

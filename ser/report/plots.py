@@ -14,6 +14,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from ser.runs.scores import percent
+
 INK = "#1a1a1a"
 AXIS = {"showline": True, "ticks": "outside"}
 # Okabe and Ito's colours that stand out from white, each with a dash and a marker of its own.
@@ -268,7 +270,7 @@ def _chance(value: float) -> dict[str, Any]:
     """Return the style of the line at chance level."""
     return {
         "line": {"color": INK, "dash": "dash", "width": 1},
-        "annotation_text": f"chance {value:.0%}",
+        "annotation_text": f"chance {percent(value, 0)}",
         "annotation_font_size": 11,
         "layer": "below",
     }
@@ -279,7 +281,7 @@ def _length(low: float | None, high: float | None) -> float:
 
 
 def _interval(point: Point) -> str:
-    return "" if point.low is None or point.high is None else f" ({point.low:.1%} to {point.high:.1%})"
+    return "" if point.low is None or point.high is None else f" ({percent(point.low)} to {percent(point.high)})"
 
 
 def _finished(figure: go.Figure, height: int) -> go.Figure:

@@ -31,7 +31,7 @@ from ser.runs.scores import SCORES, FloatArray, IntArray, confusion_matrix, in_w
 from ser.settings.names import OptionalName
 from ser.terminal.tables import PlainTable, as_it_is, side_by_side
 
-SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing of real voices."
+SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing about real voices."
 ROWS_AND_COLUMNS = "Rows are the truth, columns the predictions."
 
 

@@ -183,7 +183,7 @@ def test_a_study_that_has_its_trials_is_shown_again(swept, poisoned, capsys, mon
     best = max((t for t in trials_of(folder) if t.state == TrialState.COMPLETE), key=lambda trial: trial.value)
     assert f"Trial {best.number}: validation UAR {best.value:.1%}." in printed
     assert "2 of 2 trials: 2 complete, 1 requeued" in printed
-    assert "say nothing of real voices" in printed
+    assert "say nothing about real voices" in printed
     assert "optuna-dashboard sqlite:///runs/sweep-small/study.db" in printed
 
     overlay = yaml.safe_load((folder / "runs/sweep-small/best.yaml").read_text())

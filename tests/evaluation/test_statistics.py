@@ -85,7 +85,7 @@ def test_an_interval_of_the_mean_of_recalls_holds_it_as_often_as_it_says():
     assert 0.94 <= held / repetitions <= 0.98
 
 
-# -- intervals for other speakers --
+# -- intervals for unseen speakers --
 
 
 @pytest.mark.parametrize("score", [uar, wa, macro_f1])
