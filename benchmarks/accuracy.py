@@ -25,7 +25,7 @@ from filelock import FileLock
 from ser.evaluation.statistics import mean_and_std, recall_interval, score_interval
 from ser.report.papers import published
 from ser.runs.folder import RunFolder, StoredRun, read_run, table_as_csv
-from ser.runs.scores import uar, wa
+from ser.runs.scores import percent, uar, wa
 from ser.storage import write_atomically
 
 REPOSITORY = Path(__file__).parents[1]
@@ -35,13 +35,14 @@ README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- benchmarks/accuracy.py writes this table -->", "<!-- to here -->"
 PREFACE = """# Accuracies, as measured
 
-Written by `benchmarks/accuracy.py` from `benchmarks/accuracy_emodb.csv`, where every fold has a row: EMO-DB's anger,
-neutral, happiness and sadness (339 utterances), leave one speaker out with the checkpoint chosen on another speaker,
-seed 1, the configs as they are with their own early stopping. Scores are pooled over the folds. The interval of a
-single fold is Wilson's of each recall, joined, and says nothing of other speakers; that of several folds is over
-speakers, and \\* marks one over too few. "(time)" marks fits that the benchmark's limit ended. Seconds per epoch on
-the H100 were taken with up to 18 fits at once, which shared it through CUDA's MPS, and 16 cores: upper bounds, no
-comparison. How far the same seed goes on another device or in another precision is in `systems.md`: up to six points.
+Written by `benchmarks/accuracy.py` from `benchmarks/accuracy_emodb.csv`, which has a row for every fold: EMO-DB's
+anger, neutral, happiness and sadness (339 utterances), leave one speaker out with the checkpoint selected on another
+speaker, seed 1, the configs as they are with their own early stopping. Scores are pooled over the folds. The interval
+of a single fold is Wilson's of each recall, joined, and says nothing about unseen speakers; that of several folds is
+over speakers, and \\* marks too few speakers. "(time)" marks fits that the benchmark's time limit ended. Seconds per
+epoch on the H100 were measured with up to 18 fits at once, which shared it through CUDA's MPS, and 16 cores: upper
+bounds, not a comparison. The same seed on another device or in another precision differs by up to six points
+(`systems.md`).
 
 """
 EMOTIONS = "[anger,neutral,happiness,sadness]"
@@ -170,7 +171,7 @@ def write_page() -> None:
     by_system = defaultdict(list)
     for row in read_table():
         by_system[row["system"]].append(row)
-    short = ["System", "Folds", "UAR, 95 % interval", "WA", "n", "The paper claims"]
+    short = ["System", "Folds", "UAR, 95% interval", "WA", "n", "The paper claims"]
     more = ["UAR: mean of folds", "Parameters", "Epochs", "Seconds per epoch", "Device", "Precision", "Commit"]
     lines = [[*short, *more], ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 4 + ["---"] * 3]
     for system, rows in sorted(by_system.items(), key=lambda item: (-len(item[1]), item[0])):
@@ -178,17 +179,17 @@ def write_page() -> None:
         pooled = confusions.sum(axis=0)
         mean, deviation = mean_and_std([float(row["uar"]) for row in rows])
         interval = recall_interval(pooled) if len(rows) == 1 else score_interval(confusions)
-        spread = f" ± {deviation:.1%}" if len(rows) > 1 else ""
+        spread = f" ± {percent(deviation)}" if len(rows) > 1 else ""
         capped = "".join({" (time)" for row in rows if row["capped"]})
         lines.append(
             [
                 f"`{system}`",
                 ", ".join(row["fold"] for row in rows) if len(rows) < 10 else f"all {len(rows)}",
-                f"{uar(pooled):.1%} {interval}",
-                f"{wa(pooled):.1%}",
+                f"{percent(uar(pooled))} {interval}",
+                percent(wa(pooled)),
                 str(pooled.sum()),
                 claim(system),
-                f"{mean:.1%}{spread}",
+                percent(mean) + spread,
                 f"{int(rows[0]['parameters']):,}",
                 between([int(row["epochs"]) for row in rows]) + capped,
                 between([float(row["seconds_per_epoch"]) for row in rows]),
@@ -222,8 +223,8 @@ def claim(system: str) -> str:
     if paper is None:
         return "–"
     result = (paper.on("EMO-DB") or paper.results)[0]
-    score = f"{result.uar:.1f} % UAR" if result.uar is not None else f"{result.wa:.1f} % accuracy"
-    return f"{score}, {result.corpus}: {result.protocol}"
+    score, name = (result.wa, "accuracy") if result.uar is None else (result.uar, "UAR")
+    return f"{score:.1f}% {name}, {result.corpus}: {result.protocol}"
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_help_version_and_a_wrong_verb_load_nothing_heavy(arguments):
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("compare a b", "That b and a differ in UAR is not shown."),
+        ("compare a b", "b and a do not differ significantly in UAR across speakers."),
         ("report a b --output page.html", "Report on a, b: page.html"),
         ("cache --cache_dir .", "No feature caches"),
     ],

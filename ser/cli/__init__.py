@@ -1,4 +1,4 @@
-"""The command line: ``ser VERB ...``. This file imports nothing heavy, so that ``ser --help`` answers at once."""
+"""The command line: ``ser VERB ...``. This file imports nothing heavy, so that ``ser --help`` is fast."""
 
 import difflib
 import importlib
@@ -12,33 +12,25 @@ from ser.errors import JobEnded, UserError
 from ser.terminal.streams import forgiving_output
 
 VERBS = {
-    "fit": "train a network, then test the chosen checkpoint on a speaker it has never heard",
+    "fit": "train a network, then test the selected checkpoint on an unseen speaker",
     "validate": "score a checkpoint on the validation speaker",
     "test": "score a checkpoint on the test speaker",
     "predict": "recognise the emotion of recordings with a checkpoint",
     "crossval": "fit every fold of a protocol, and say what they show together",
     "sweep": "search settings by their validation UAR, as a W&B sweep file says",
-    "compare": "hold systems against each other that were tested on the same utterances",
-    "report": "show runs and experiments in one HTML page that opens without a network",
-    "data": "describe what a fit would see: utterances, speakers, files, splits and leaks",
+    "compare": "compare systems that were tested on the same utterances",
+    "report": "show runs and experiments in one self-contained HTML page",
+    "data": "describe a corpus as a fit sees it: utterances, speakers, files, splits and leaks",
     "cache": "list the caches of features, and remove old ones",
 }
-# Verbs of our own, by the module whose run() takes them; all others are Lightning's.
-MODULES = {
-    "crossval": "ser.cli.crossval",
-    "sweep": "ser.cli.sweep",
-    "compare": "ser.cli.compare",
-    "report": "ser.cli.report",
-    "data": "ser.cli.data",
-    "cache": "ser.cli.cache",
-}
-
+# Lightning's verbs; each of the others is a module.
+LIGHTNING = {"fit", "validate", "test", "predict"}
 # Verbs that do not load torch, and those whose help lists their own options, and points to that of fit for the others.
 LIGHT = {"compare", "report", "cache"}
 BESIDE_FITS = {"crossval", "sweep", "data"}
-# Verbs whose result is what they print: it is not kept anywhere else.
+# Verbs that print their result and write no file.
 PRINTED = {"data", "cache", "compare"}
-# What asks for text alone, and processes of a job other than the first.
+# Options that ask for text, and environment variables with the number of a process of a job.
 BRIEF = ("-h", "help", "--print_config")
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
@@ -68,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run ``ser``.
 
     Args:
-        args: Command-line arguments; those of the process if there are none.
+        args: Command-line arguments; None for those of the process.
 
     Returns:
         The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 1 where another process was lost, or
@@ -80,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
         out.flush()
         if out.failure is None:
             return code
-        print(f"ser: warning: not all that was said could be written: {out.failure.strerror}.", file=sys.stderr)
+        print(f"ser: warning: some output could not be written: {out.failure.strerror}.", file=sys.stderr)
         return code or int(not PRINTED.isdisjoint(args[:1]))
 
 
@@ -99,8 +91,8 @@ def _run(args: list[str]) -> int:
         if args[0] in BESIDE_FITS and not {"-h", "--help"}.isdisjoint(args[: (*args, "--").index("--")]):
             getattr(importlib.import_module("ser.cli.arguments"), args[0])().print_help()
             return 0
-        # Idle threads of torch's pool sleep instead of spinning: as fast alone, and beside another process an LSTM's
-        # training step takes 2 s instead of 16.
+        # Idle threads of torch's pool sleep instead of spinning: as fast alone, and beside another process a training
+        # step of an LSTM takes 2 s instead of 16.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         keep_freed_memory()
         first = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
@@ -108,8 +100,8 @@ def _run(args: list[str]) -> int:
         if slow and first and not any(arg.partition("=")[0].endswith(BRIEF) for arg in args):
             print(f"ser {args[0]}: loading", file=sys.stderr, flush=True)
         if not {"", os.getcwd()} & set(sys.path):
-            sys.path.append(os.getcwd())  # for classes of one's own, as with python -m ser; it shadows nothing
-        importlib.import_module(MODULES.get(args[0], "ser.cli.fit")).run(args)
+            sys.path.append(os.getcwd())  # for the user's classes, as with python -m ser; it shadows nothing
+        importlib.import_module(f"ser.cli.{'fit' if args[0] in LIGHTNING else args[0]}").run(args)
     except UserError as error:
         print(f"ser: error: {error}", file=sys.stderr)
         return 2

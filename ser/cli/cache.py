@@ -27,22 +27,22 @@ def run(args: Sequence[str]) -> None:
     """
     parser = ArgumentParser(
         "cache",
-        "List the caches of features, the one used last first; or remove some. A removed cache is built again when a "
-        "run needs it.",
+        "List the caches of features, the last used first; or remove some. A removed cache is built again when a run "
+        "needs it.",
     )
     parser.add_argument(
         "--cache_dir", type=Path, help="the cache folder, as in --data.cache_dir; the user's if left out"
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="how to print the list")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="how to print it (default: text)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--remove", nargs="+", metavar="ID", help="remove these")
-    which.add_argument("--older_than_days", type=float, metavar="N", help="remove what was not used for N days")
+    which.add_argument("--older_than_days", type=float, metavar="N", help="remove caches unused for N days")
     which.add_argument("--all", action="store_true", help="remove all")
     options = parser.parse_args(args[1:])
 
     cache_dir = options.cache_dir or platformdirs.user_cache_path("ser")
     if options.cache_dir is not None and not cache_dir.is_dir():
-        raise UserError(f"There is no folder {cache_dir}; --cache_dir must be one that a run was given.")
+        raise UserError(f"There is no folder {cache_dir}; give the --data.cache_dir of a run.")
     caches = stored_caches(cache_dir)
     chosen = _chosen(caches, options)
     if chosen is None:
@@ -55,7 +55,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _chosen(caches: Sequence[StoredCache], options: argparse.Namespace) -> list[StoredCache] | None:
-    """Return the caches to be removed, or None if the options name none."""
+    """Return the caches to be removed, or None to list them."""
     if options.all:
         return list(caches)
     if options.older_than_days is not None:
@@ -67,7 +67,7 @@ def _chosen(caches: Sequence[StoredCache], options: argparse.Namespace) -> list[
     known = {cache.id: cache for cache in caches}
     unknown = [name for name in options.remove if name not in known]
     if unknown:
-        valid = f"there are {', '.join(known)}" if known else "there is none"
+        valid = f"there are {', '.join(known)}" if known else "there are none"
         raise UserError(f"There is no feature cache {', '.join(unknown)}; {valid}.")
     return [known[name] for name in dict.fromkeys(options.remove)]
 
@@ -90,18 +90,17 @@ def _print(caches: Sequence[StoredCache], cache_dir: Path, form: str) -> None:
 
 
 def _plain(cache: StoredCache) -> dict[str, Any]:
-    used = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(cache.last_used))
     return {
         "id": cache.id,
         "settings": cache.settings,
         "recordings": cache.rows,
         "size_bytes": cache.size_bytes,
-        "last_used": used,
+        "last_used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(cache.last_used)),
     }
 
 
 def _features(cache: StoredCache) -> str:
-    """Say in a few words what the features are: the class, and every setting in one line."""
+    """Describe the features in a line: the class and every setting."""
     features = cache.settings.get("features")
     if not features:
         return "(unfinished or damaged)"

@@ -1,22 +1,21 @@
-"""``ser compare``: experiments that were tested on the same utterances, held against the first."""
+"""``ser compare``: compares experiments that were tested on the same utterances with the first."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich import box
-from rich.table import Table
+from rich.console import Console
 
 from ser.cli.arguments import ArgumentParser
 from ser.errors import UserError
-from ser.evaluation.compare import SIGNIFICANT, Comparison, Contrast, compare
+from ser.evaluation.compare import Comparison, Contrast, compare
 from ser.evaluation.experiments import divide, of_which
-from ser.evaluation.statistics import Interval
-from ser.evaluation.summary_table import percent, plain_console
+from ser.evaluation.statistics import p_value, remarks
 from ser.runs.folder import StoredRun, find_runs, not_read
+from ser.runs.scores import NAMES, points
 from ser.terminal.streams import print_json
+from ser.terminal.tables import PlainTable
 
 
 def run(args: Sequence[str]) -> None:
@@ -31,13 +30,13 @@ def run(args: Sequence[str]) -> None:
     parser = ArgumentParser(
         "compare",
         "Compare systems that were tested on the same utterances with the first of them: the difference of UAR with "
-        "its interval for other speakers, and McNemar's test.",
+        "its interval for unseen speakers, and McNemar's test.",
     )
     parser.add_argument(
         "paths", type=Path, nargs="*", metavar="RUN", help="a run, or an experiment's folder of folds and seeds"
     )
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="for people, or for machines")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="how to print it (default: text)")
     options = parser.parse_args(args[1:])
     if not 0 < options.level < 1:
         raise UserError(f"--level is {options.level}; it must be between 0 and 1, as in 0.95.")
@@ -55,11 +54,11 @@ def run(args: Sequence[str]) -> None:
 
 
 def _names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name every path by as many of its last folders as tell it from the others; a run with its experiment."""
+    """Name every path by as many of its last folders as make it unique; a run with its experiment."""
     folders = [path.resolve().parts for path in paths]
     for path, count in Counter(folders).items():
         if count > 1:
-            raise UserError(f"{Path(*path)} is given twice; a comparison needs different runs.")
+            raise UserError(f"{Path(*path)} is given twice; give different runs.")
     shortest = 2 if any((path / "protocol.json").exists() for path in paths) else 1
     for length in range(shortest, max(map(len, folders), default=0) + 1):
         names = ["/".join(parts[-length:]) for parts in folders]
@@ -69,7 +68,7 @@ def _names(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _read(paths: Mapping[str, Path]) -> tuple[dict[str, list[StoredRun]], list[str]]:
-    """Read the runs of every path, and divide those that must not be averaged; with what is to be said of that."""
+    """Read the runs of every path and divide those that must not be averaged; with notes on what was divided."""
     experiments: dict[str, list[StoredRun]] = {}
     notes: list[str] = []
     given = {path.resolve() for path in paths.values()}
@@ -81,58 +80,40 @@ def _read(paths: Mapping[str, Path]) -> tuple[dict[str, list[StoredRun]], list[s
         for group, why in zip(groups, apart, strict=True):
             known = name if len(groups) == 1 else f"{name}: {of_which(group)}"
             experiments[known] = group
-            notes += [f"{known} stands {why}."] if why else []
+            notes += [f"{known} is a separate experiment: it {why}."] if why else []
     return experiments, notes
 
 
 def _print(comparison: Comparison) -> None:
-    first, *others = comparison.summaries
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("", overflow="fold")
-    for column in ("UAR %", "WA %", "F1 %", "difference", "p", "McNemar\np"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = [f"{name.removeprefix('macro-')} %" for name in NAMES.values()]
+    table = PlainTable([""], [*columns, "difference", "p", "McNemar p"], whole_numbers=True)
     for name, summary in comparison.summaries.items():
-        values = [percent(score.pooled) for score in summary.scores.values()]
-        values[0] = _with(values[0], summary.scores["uar"].interval)
-        against = _cells(comparison.contrasts[name]) if name in comparison.contrasts else ()
-        table.add_row(name, *values, *against)
-    plain_console().print(table)
-    level = comparison.summaries[first].scores["uar"].interval.level
-    print(f"All folds and seeds together, F1 is macro-F1; in brackets {100 * level:g}% intervals for other speakers.")
-    print(f"The difference is in points of UAR to {first}; p: by chance of the speakers; McNemar p: of the utterances.")
-    if len(others) > 1:
-        print(f"p values are corrected for {len(others)} comparisons (Holm); the intervals of the differences are not.")
-    intervals = [summary.scores["uar"].interval for summary in comparison.summaries.values()]
-    intervals += [contrast.difference.interval for contrast in comparison.contrasts.values()]
-    for remark in dict.fromkeys(interval.note for interval in intervals if interval.note):
-        print(f"* {remark}")
+        values, interval = [points(score.pooled) for score in summary.scores.values()], summary.scores["uar"].interval
+        if name in comparison.contrasts:
+            contrast = comparison.contrasts[name]
+            p_values = map(p_value, (contrast.adjusted_p, contrast.adjusted_mcnemar_p))
+            table.add_row(name, *values, points(contrast.difference.value, "+"), *p_values)
+            table.add_row("", str(interval), "", "", str(contrast.difference.interval))
+        else:
+            table.add_row(name, *values)
+            table.add_row("", str(interval))
+    Console().print(table)
+    print(f"All folds and seeds together, with the {comparison.intervals[0].name} for unseen speakers; F1 is macro-F1.")
+    print(comparison.explanation)
+    for remark in remarks(comparison.intervals):
+        print(remark)
     for note in comparison.notes:
         print(f"Note: {note}")
+    first = next(iter(comparison.summaries))
     for name, contrast in comparison.contrasts.items():
         print(_verdict(name, first, contrast))
 
 
-def _cells(contrast: Contrast) -> tuple[str, str, str]:
-    difference = contrast.difference
-    value = _with(f"{100 * difference.value:+.1f}", difference.interval)
-    return value, _p(contrast.adjusted_p), _p(contrast.adjusted_mcnemar_p)
-
-
-def _with(value: str, interval: Interval) -> str:
-    return f"{value}\n{interval}"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _verdict(name: str, first: str, contrast: Contrast) -> str:
-    """Say in a sentence what can be said."""
-    if contrast.adjusted_p < SIGNIFICANT:
-        better, worse = (name, first) if contrast.difference.value > 0 else (first, name)
-        doubt = ", if so few can tell*" if contrast.difference.interval.note else ""
-        p = _p(contrast.adjusted_p)
-        return f"{better} has a higher UAR than {worse}, and would for other speakers{doubt} (p {p})."
-    return f"That {name} and {first} differ in UAR is not shown."
+    """Say in a sentence whether two experiments differ."""
+    if not contrast.significant:
+        return f"{name} and {first} do not differ significantly in UAR across speakers."
+    better, worse = (name, first) if contrast.difference.value > 0 else (first, name)
+    asterisk = "*" if contrast.difference.interval.note else ""
+    p = p_value(contrast.adjusted_p, "p")
+    return f"{better} has a significantly higher UAR across speakers than {worse}{asterisk} ({p})."

@@ -1,4 +1,4 @@
-"""The config files of a command line, looked at before the parser does, which names neither file nor line."""
+"""The config files of a command line, read before the parser reads them, to name file and line of a mistake."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ class Configs:
         args: The command line, with or without its verb.
 
     Attributes:
-        arguments: The command line with the configs before all other options, which thereby win over them wherever they
-            stand: given in the order of the command line, a config would take back the options before it.
-        files: The content of every file by its name as it was given.
+        arguments: The command line with the configs before all other options, so that options win over configs
+            wherever they stand.
+        files: The content of every file by its name as given.
 
     Raises:
-        UserError: A file is not there, or no YAML, or holds something else than options.
+        UserError: A file cannot be read, is not YAML, or holds something else than options.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -41,15 +41,15 @@ class Configs:
                 continue
             file = value if given else next(rest, None)
             if file is None:
-                others.append(word)  # the parser says that a value is lacking
+                others.append(word)  # the parser reports the missing value
                 continue
             configs += ["--config", file]
-            if Path(file).exists():  # otherwise the parser says that it does not
+            if Path(file).exists():  # otherwise the parser reports it
                 self.files[file] = _read(file)
         self.arguments = [*verb, *configs, *others]
 
     def option(self, name: str) -> Any:
-        """Return the value of a top-level option: that of the command line, or the last config's; None if not given."""
+        """Return the value of a top-level option, of the command line or the last config; None if not given."""
         given = option(self.arguments, f"--{name}")
         if given is not None:
             return None if given == "null" else given
@@ -57,26 +57,26 @@ class Configs:
 
     @contextmanager
     def naming_corpus(self) -> Iterator[None]:
-        """Add to the complaint that a folder is not the corpus's, which config has chosen the corpus.
+        """Add to an error about the folder of a corpus which config has named the corpus.
 
         Raises:
-            UserError: There is such a complaint, and the command line did not choose the corpus.
+            UserError: There is such an error, and the command line does not name the corpus.
         """
         try:
             yield
         except Exception as error:
             wrong = user_error_behind(error)
-            chosen = [(_corpus(content), file) for file, content in self.files.items() if _corpus(content)]
-            if not isinstance(wrong, WrongRoot) or option(self.arguments, "--data") or not chosen:
+            named = [(_corpus(content), file) for file, content in self.files.items() if _corpus(content)]
+            if not isinstance(wrong, WrongRoot) or option(self.arguments, "--data") or not named:
                 raise
-            corpus, file = chosen[-1]
+            corpus, file = named[-1]
             raise UserError(
-                f"{wrong}\nThe corpus {corpus} was chosen by {file}: for another, add --data NAME, as in --data EmoDB."
+                f"{wrong}\nThe config {file} names the corpus {corpus}: for another, add --data NAME, such as EmoDB."
             ) from None
 
 
 def option(args: Sequence[str], name: str) -> str | None:
-    """Return the value of an option that has to be known before parsing, the last if it is given more than once."""
+    """Return the value of an option before parsing, the last if it is given more than once."""
     value = None
     for position, argument in enumerate(args):
         if argument == name and position + 1 < len(args):
@@ -99,7 +99,7 @@ def _read(file: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"The config {file} cannot be read: {error.strerror}. --config takes a YAML file.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"The config {file} is no text in UTF-8; --config takes a YAML file.") from error
+        raise UserError(f"The config {file} is not text in UTF-8; --config takes a YAML file.") from error
     except yaml.YAMLError as error:
         raise UserError(f"The config {file} is not valid YAML: {_where(error)}") from error
     if not isinstance(content, dict):

@@ -18,11 +18,12 @@ from ser.cli import arguments
 from ser.cli.fit import SerCLI, check_seed, prepared
 from ser.errors import UserError, cannot_create
 from ser.evaluation.crossval import FoldRuns, Job
-from ser.evaluation.summary import SCORES, Summary, summarise
+from ser.evaluation.summary import Summary, summarise
 from ser.evaluation.summary_table import print_summary
 from ser.parallel import Machine, Workers, connect, share_machine
 from ser.runs.fits import Ended, interrupted_by_sigterm
 from ser.runs.folder import RunFolder, StoredRun, table_as_csv
+from ser.runs.scores import SCORES
 from ser.storage import write_atomically
 from ser.training.tracking import WandbLogger
 

@@ -1,4 +1,4 @@
-"""``ser data``: describes what a fit would see, without training."""
+"""``ser data``: describes a corpus as a fit sees it, without training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,16 @@ from ser.cli.explain import answer_help
 from ser.cli.parser import Parser
 from ser.data import SpeechCorpus
 from ser.errors import UserError, user_error_behind
+from ser.protocols.splits import PARTITIONS
+from ser.runs.folder import SYNTHETIC
 from ser.survey.corpus import survey, tolerant
 from ser.terminal.streams import print_json
 from ser.terminal.tables import PlainTable, side_by_side
 
-NAMED = 10  # files of a kind that the terminal shows; --format json gives all
-# Not Any, nor dict[str, Any]: what a class_path in it names would be made.
+NAMED = 10  # files of a kind in the terminal; --format json lists all
+# Neither Any nor dict[str, Any]: the parser would construct the class of a class_path in it.
 Ignored = dict | list | str | float | bool | None  # type: ignore[type-arg]
-# What else a config for fit, or the config.yaml of a run, may hold; it says nothing of the data.
+# Other options of a fit's config, which do not matter here.
 OTHERS = (
     "seed_everything",
     "trainer",
@@ -58,7 +60,7 @@ def run(args: Sequence[str]) -> None:
     except Exception as error:
         raise user_error_behind(error) or error from None
     if not corpus.labelled:
-        raise UserError(f"ser data describes what is trained on; {corpus.name} has no labels.")
+        raise UserError(f"ser data describes labelled corpora; {corpus.name} has no labels.")
 
     with configs.naming_corpus():
         description = survey(corpus)
@@ -86,7 +88,7 @@ def _print(description: dict[str, Any]) -> None:
     for note in description["notes"]:
         print(f"Note: {note}")
     if description["synthetic"]:
-        print("Synthetic speech, for trying and testing: a score says nothing of real voices.")
+        print(SYNTHETIC)
     _print_emotions(console, description)
     _print_speakers(console, description)
     for problem in ("damaged", "foreign", "clipped", "duplicates"):
@@ -126,27 +128,25 @@ def _print_files(problem: str, files: Sequence[Any]) -> None:
             case _:
                 print(f"  {' = '.join(item)}")
     if len(files) > NAMED:
-        print(f"  and {len(files) - NAMED} more; --format json names all")
+        print(f"  and {len(files) - NAMED} more; --format json lists all")
 
 
 def _print_folds(console: Console, description: dict[str, Any]) -> None:
     shown, number = description["folds_of_all"]
-    of_all = f"; the first {shown} were looked at" if shown < number else ""
+    of_all = f"; only the first {shown} were checked" if shown < number else ""
     print(f"{description['protocol']['class_path'].rpartition('.')[2]}, folds: {number}{of_all}")
-    table = PlainTable(["fold", "tests", "train", "val", "test", "audit"])
-    said: dict[str, int] = {}
+    table = PlainTable(["fold", "tests", *PARTITIONS, "audit"])
+    notes: dict[str, int] = {}
     for fold in description["folds"]:
         if "problem" in fold:
             table.add_row(str(fold["fold"]), fold["tests"], "", "", "", fold["problem"])
             continue
-        sides = (f"{fold[side]['utterances']} of {_who(fold[side]['speakers'])}" for side in ("train", "val", "test"))
-        numbers = [str(said.setdefault(note, len(said) + 1)) for note in fold["notes"]]
+        sizes = (f"{fold[name]['utterances']} of {_named(fold[name]['speakers'])}" for name in PARTITIONS)
+        numbers = ", ".join(str(notes.setdefault(note, len(notes) + 1)) for note in fold["notes"])
         verdict = ", ".join(f"{len(fold[kind])} {kind}" for kind in ("leaks", "faults") if fold[kind]) or "sound"
-        table.add_row(
-            str(fold["fold"]), fold["tests"], *sides, verdict + (f", note {', '.join(numbers)}" if numbers else "")
-        )
+        table.add_row(str(fold["fold"]), fold["tests"], *sizes, verdict + (f", note {numbers}" if numbers else ""))
     console.print(table)
-    for note, number in said.items():
+    for note, number in notes.items():
         print(f"Note {number}: {note}")
     stopped = [fold for fold in description["folds"] if fold.get("leaks") or fold.get("faults")]
     for fold in stopped[:NAMED]:
@@ -154,8 +154,8 @@ def _print_folds(console: Console, description: dict[str, Any]) -> None:
             for problem in fold[f"{kind}s"]:
                 print(f"{kind.capitalize()} in fold {fold['fold']}: {problem}")
     if len(stopped) > NAMED:
-        print(f"and {len(stopped) - NAMED} folds more; --format json names all")
+        print(f"and {len(stopped) - NAMED} more folds; --format json lists all")
 
 
-def _who(speakers: Sequence[str]) -> str:
+def _named(speakers: Sequence[str]) -> str:
     return " ".join(speakers) if len(speakers) <= 3 else f"{len(speakers)} speakers"

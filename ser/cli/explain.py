@@ -1,4 +1,4 @@
-"""From what the parser of options reports to one message: what was found, what is valid, and the nearest valid name."""
+"""From the parser's errors to one message: what was found, what is valid, and the nearest valid name."""
 
 import importlib
 import inspect
@@ -22,7 +22,7 @@ import ser.models
 from ser.errors import UserError
 from ser.settings.names import meant
 
-# Last part of an option's name -> where the classes that it takes are found by their names, and what they must be.
+# Last part of an option's name -> package and base class of the classes that it takes.
 KINDS: dict[str, tuple[Any, type]] = {
     "data": (ser.corpora, ser.data.SpeechCorpus),
     "net": (ser.models, torch.nn.Module),
@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[Any, type]] = {
     "logger": (loggers, loggers.Logger),
 }
 CONFIG = "--config configs/cornn.yaml"
-# Arguments that follow from the data or the network, and are no options.
+# Arguments that follow from the data or the network, and are not options.
 FILLED_IN = {"net": {"num_classes", "feature_shape"}, "optimizer": {"params"}, "lr_scheduler": {"optimizer"}}
 
 
@@ -81,11 +81,12 @@ def explain(message: str, options: Iterable[str]) -> str:
     if found := re.search(r"arguments are required: (.*)", message):
         return _missing(where, classes, found[1].split(", "))
     if found := re.search(r"but is abstract[\s\S]*Given value: (?!ser\.)(\w+\.[\w.]+)", message):
-        return f"{where}: {found[1]} is incomplete; it must define {', '.join(_lacking(found[1]))}."
-    if re.search(r"but .*\bis abstract", message):  # options were given to what no config names
+        lacking = sorted(pkgutil.resolve_name(found[1]).__abstractmethods__)
+        return f"{where}: {found[1]} is incomplete; it must define {', '.join(lacking)}."
+    if re.search(r"but .*\bis abstract", message):  # options of a class that no config names
         return f"{where} must be one of {', '.join(class_names(kind))}; a config names one, as {CONFIG} does."
     if found := re.search(r"argument (\S+): expected one argument", message):
-        return f"{found[1]}, or an option below it, is given without a value."
+        return f"{found[1]}, or an option below it, lacks its value."
     paths = re.findall(r"(?:class_path'?[ :=]+'?|(?:Given|Got) value: )([\w.]+\.[A-Za-z_]\w*)", message)
     for path in dict.fromkeys(paths if kind in KINDS or classes else ()):
         if problem := import_problem(where, path):
@@ -98,7 +99,7 @@ def explain(message: str, options: Iterable[str]) -> str:
 
 
 def _wrong_type(where: str, message: str) -> str | None:
-    """Say what an option expects, and what it was given, if that is the matter."""
+    """Say what an option expects and what it was given; None if the message is about something else."""
     phrases = dict.fromkeys(re.findall(r"Expected an? (.*?)(?:\. Got value.*)?$", message, re.MULTILINE))
     wanted = [phrase for phrase in phrases if not re.match(r"<class 'NoneType'>|path but|dot import", phrase)]
     if not wanted:
@@ -123,7 +124,7 @@ def _unknown_option(name: str, options: Iterable[str]) -> str:
 
 
 def _missing(where: str, classes: list[str], names: list[str]) -> str:
-    """Say which options must be given: of a class, or of a verb, whose names come with the verb."""
+    """Say which options of a class or of a verb must be given."""
     if classes:
         wanted = " and ".join(f"--{where}.{name}" for name in names)
         return f"{where}: {classes[-1].rpartition('.')[2]} needs {wanted}."
@@ -132,7 +133,7 @@ def _missing(where: str, classes: list[str], names: list[str]) -> str:
 
 
 def class_problem(where: str, path: str) -> str | None:
-    """Say why an option cannot take a class: it cannot be imported, or is of another kind; None if nothing is wrong.
+    """Say why an option cannot take a class: it cannot be imported, or has another base class; None if it can.
 
     Args:
         where: The option, without its dashes.
@@ -144,7 +145,8 @@ def class_problem(where: str, path: str) -> str | None:
     cls, base = pkgutil.resolve_name(path), KINDS[kind][1]
     if inspect.isclass(cls) and issubclass(cls, base):
         return None
-    return f"{where}: {path} is no {base.__name__}. Valid: {', '.join(class_names(kind))}, or a class of your own."
+    valid = ", ".join(class_names(kind))
+    return f"{where}: {path} is not a subclass of {base.__name__}. Valid: {valid}, or a class of your own."
 
 
 def import_problem(where: str, path: str) -> str | None:
@@ -152,14 +154,11 @@ def import_problem(where: str, path: str) -> str | None:
     module, _, name = path.rpartition(".")
     try:
         imported = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            return (
-                f"{where}: there is no module {error.name!r}, neither installed nor in the working folder {Path.cwd()}."
-            )
-        return f"{where}: {path} cannot be imported: {cannot_import(error)}"
-    except Exception as error:  # whatever the user's module raises
-        return f"{where}: {path} cannot be imported: {cannot_import(error)}"
+    except Exception as error:  # the user's module may raise any
+        lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+        if lacking and f"{module}.".startswith(f"{lacking}."):
+            return f"{where}: there is no module {lacking!r}, neither installed nor in the working folder {Path.cwd()}."
+        return f"{where}: could not import {path}: {import_error(error)}"
     if not hasattr(imported, name):
         members = inspect.getmembers(imported, inspect.isclass)
         own = [member for member, cls in members if not member.startswith("_") and cls.__module__.startswith(module)]
@@ -167,26 +166,18 @@ def import_problem(where: str, path: str) -> str | None:
     return None
 
 
-def cannot_import(error: Exception) -> str:
-    """Say what is wrong in a module, and where: the innermost line that is not the import system's."""
+def import_error(error: Exception) -> str:
+    """Describe the error of a module, with its innermost line outside the import system."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     frame = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename][-1]
     return f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
 
 
-def _lacking(class_path: str) -> list[str]:
-    """Return the methods that a class must have and has not."""
-    module, _, name = class_path.rpartition(".")
-    return sorted(getattr(importlib.import_module(module), name).__abstractmethods__)
-
-
 def _arguments(class_path: str, group: str = "") -> list[str]:
-    """Return the options of a class: its arguments, with those that ``**kwargs`` hands to its base classes."""
-    module, _, name = class_path.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
+    """Return the options of a class: its arguments, with those that ``**kwargs`` passes to its base classes."""
     names: list[str] = []
-    for base in cls.__mro__:
+    for base in pkgutil.resolve_name(class_path).__mro__:
         if "__init__" not in vars(base):
             continue
         parameters = inspect.signature(base).parameters.values()
@@ -199,9 +190,9 @@ def _arguments(class_path: str, group: str = "") -> list[str]:
 
 
 def answer_help(args: Sequence[str]) -> None:
-    """Answer ``--data.protocol.help`` and ``--data.protocol.help NAME``, and so for every option that takes a class.
+    """Answer ``--data.protocol.help`` and ``--data.protocol.help NAME``, and likewise for every option with a class.
 
-    jsonargparse answers only where the class of the outer option is known already, and with half of the names.
+    jsonargparse answers only if the class of the outer option is known, and with half of the names.
 
     Args:
         args: The command line.
@@ -237,7 +228,6 @@ def _options(key: str, name: str) -> str:
     path = name if "." in name else f"{package}.{name}"
     if problem := class_problem(key, path):
         raise UserError(problem)
-    cls: Any = getattr(importlib.import_module(path.rpartition(".")[0]), path.rpartition(".")[2])
     parser = ArgumentParser(usage=f"--{key} {name} [options]", add_help=False)
-    parser.add_class_arguments(cls, key, skip=FILLED_IN.get(kind), fail_untyped=False)
+    parser.add_class_arguments(pkgutil.resolve_name(path), key, skip=FILLED_IN.get(kind), fail_untyped=False)
     return parser.format_help()

@@ -1,4 +1,4 @@
-"""The parser of Lightning's verbs: a mistake gets one message, which says what would have been valid."""
+"""The parser of Lightning's verbs: a mistake gets one message, which says what is valid."""
 
 import inspect
 import traceback
@@ -16,12 +16,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
 import ser.models
-from ser.cli.explain import cannot_import, explain
+from ser.cli.explain import explain, import_error
 from ser.errors import UserError
 from ser.settings.config_yaml import dump, load, plain
 from ser.settings.names import Name, OptionalName, as_name
 
-# Made by libraries, whose errors are no UserErrors.
+# Classes of libraries, whose errors are not UserErrors.
 OF_LIBRARIES = (
     torch.optim.Optimizer,
     torch.optim.lr_scheduler.LRScheduler,
@@ -39,8 +39,8 @@ def _load(text: str) -> Any:
     if isinstance(value, dict | list):
         return value
     if value is None and text.lstrip().startswith("#") and "\n" not in text:
-        return text  # no comment, but a value that begins like one
-    return get_loader("yaml")(text)  # a single value, of which the option's type makes what it is
+        return text  # not a comment: a value that begins like one
+    return get_loader("yaml")(text)  # a single value, which the option's type converts
 
 
 def _name(value: Any) -> str:
@@ -58,7 +58,7 @@ register_type(torch.device)  # StochasticWeightAveraging has one as default, whi
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser, which refuses abbreviated options, raises instead of exiting, and leaves names as text."""
+    """LightningCLI's parser without abbreviated options; it raises instead of exiting, and leaves names as text."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
@@ -70,7 +70,7 @@ class Parser(LightningArgumentParser):
         """Parse a command line.
 
         Raises:
-            UserError: A mistake, or an error in the user's own module, of which jsonargparse reports few kinds.
+            UserError: A mistake, or an error in the user's own module.
         """
         try:
             config: Namespace = plain(super().parse_args(*args, **kwargs))
@@ -78,17 +78,17 @@ class Parser(LightningArgumentParser):
             raise
         except Exception as error:
             if any(frame.name == "import_object" for frame in traceback.extract_tb(error.__traceback__)):
-                raise UserError(f"A class of your own cannot be imported: {cannot_import(error)}") from error
+                raise UserError(f"Could not import a class of your own: {import_error(error)}") from error
             raise
         return config
 
     def instantiate(
         self, namespace: Namespace, instantiate_groups: bool = True, *, instantiators: Any = None
     ) -> Namespace:
-        """Make the objects of a config.
+        """Construct the objects of a config.
 
         Raises:
-            UserError: A class of a library refuses its arguments.
+            UserError: A class of a library rejects its arguments.
         """
         instantiators = instantiators or [(_make, base, True) for base in OF_LIBRARIES]
         made: Namespace = super().instantiate(namespace, instantiate_groups, instantiators=instantiators)
@@ -112,14 +112,14 @@ def _make(cls: type, *args: Any, **kwargs: Any) -> Any:
         return cls(*args, **kwargs)
     except (ValueError, TypeError, AssertionError, ImportError, MisconfigurationException) as error:
         if cls.__module__.partition(".")[0] not in LIBRARIES:
-            raise  # the user's own class, whose author wants to see where
+            raise  # the user's own class: its author needs the traceback
         defaults = inspect.signature(cls).parameters
         given = {name: value for name, value in kwargs.items() if value != getattr(defaults.get(name), "default", None)}
         raise could_not_construct(cls.__name__, given, error) from error
 
 
 def could_not_construct(name: str, arguments: Mapping[str, Any], error: Exception) -> UserError:
-    """Say why a class of a library refuses its arguments."""
+    """Say why a class of a library rejects its arguments."""
     given = ", ".join(f"{name}={value}" for name, value in arguments.items())
-    why = str(error) or "one of these is out of its range, or names nothing that is there"
+    why = str(error) or "an argument is out of range, or names something that does not exist"
     return UserError(f"Could not construct {name}({given}): {why.rstrip('.!')}.")

@@ -19,9 +19,10 @@ from ser.cli.fit import prepared
 from ser.errors import UserError, cannot_create
 from ser.evaluation.crossval import fold_numbers
 from ser.runs.folder import SYNTHETIC
+from ser.runs.scores import percent
 from ser.settings.config_yaml import dump
 from ser.storage import write_atomically
-from ser.sweep.results import TrialTable, percent, sweep_page
+from ser.sweep.results import TrialTable, sweep_page
 from ser.sweep.space import Sweep, read_sweep
 from ser.sweep.study import open_storage, open_study, reason, storage_url
 from ser.sweep.trials import Plan, Trials

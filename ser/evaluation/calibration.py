@@ -1,6 +1,6 @@
-"""Whether a network is as often right as it says: calibration, temperature, and what refusing the unsure brings.
+"""Calibration, temperature scaling and selective prediction.
 
-The confidence of an answer is the probability of the class that is recognised.
+The confidence of a prediction is the probability of the predicted class.
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Reliability:
-    """Accuracy against confidence, over M bins of equal width that hold an answer.
+    """Accuracy against confidence, over M bins of equal width that are not empty.
 
     Attributes:
-        confidence: (M,) mean confidence of the bin's answers.
-        accuracy: (M,) share of them that are right.
+        confidence: (M,) mean confidence of the bin's predictions.
+        accuracy: (M,) their accuracy.
         count: (M,) their number.
     """
 
@@ -31,7 +31,7 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean distance of accuracy and confidence over all answers, in [0, 1].
+        """Mean distance of accuracy and confidence over all predictions, in [0, 1].
 
         Source: C. Guo et al., "On calibration of modern neural networks", 2017, eq. 3.
         """
@@ -40,12 +40,12 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Selective:
-    """Scores when the least certain answers are refused, from the most certain alone to all, over M thresholds.
+    """Scores when the least confident predictions are rejected, over M thresholds of confidence.
 
     Attributes:
         threshold: (M,) least confidence that is accepted, falling.
-        coverage: (M,) share of utterances that are answered, rising to 1.
-        wa: (M,) accuracy of the answers.
+        coverage: (M,) share of utterances that are accepted, rising to 1.
+        wa: (M,) accuracy of the accepted predictions.
         uar: (M,) their unweighted average recall, over the classes that occur among them.
     """
 
@@ -61,9 +61,9 @@ def reliability(probabilities: FloatArray, targets: IntArray, bins: int = BINS) 
     Args:
         probabilities: (N, K).
         targets: (N,) class numbers.
-        bins: Number of bins of equal width between 0 and 1; one that is empty is left out.
+        bins: Number of bins of equal width between 0 and 1; empty ones are left out.
     """
-    confidence, right = _answers(probabilities, targets)
+    confidence, right = _confidence(probabilities, targets)
     number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)  # (N,)
     count = np.bincount(number, minlength=bins)
     filled = count > 0
@@ -72,29 +72,29 @@ def reliability(probabilities: FloatArray, targets: IntArray, bins: int = BINS) 
 
 
 def selective(probabilities: FloatArray, targets: IntArray) -> Selective:
-    """Return scores when the least certain answers are refused; answers of equal confidence are refused together.
+    """Return scores when the least confident predictions are rejected; those of equal confidence together.
 
     Args:
         probabilities: (N, K).
         targets: (N,) class numbers.
     """
-    confidence, _ = _answers(probabilities, targets)
+    confidence, _ = _confidence(probabilities, targets)
     order = np.argsort(-confidence)
-    answers, classes = probabilities.shape
+    total, classes = probabilities.shape
     cells = targets[order] * classes + probabilities.argmax(axis=1)[order]
-    counts = np.zeros((answers, classes**2), dtype=np.int64)
-    counts[np.arange(answers), cells] = 1
-    last = np.flatnonzero(np.diff(confidence[order], append=-1))  # of answers of equal confidence
+    counts = np.zeros((total, classes**2), dtype=np.int64)
+    counts[np.arange(total), cells] = 1
+    last = np.flatnonzero(np.diff(confidence[order], append=-1))  # of predictions of equal confidence
     confusions = counts.cumsum(axis=0)[last].reshape(-1, classes, classes)  # (M, K, K)
-    return Selective(confidence[order][last], (last + 1) / answers, wa(confusions), uar(confusions))
+    return Selective(confidence[order][last], (last + 1) / total, wa(confusions), uar(confusions))
 
 
 def calibrated(run: StoredRun) -> tuple[float, Evaluation] | None:
-    """Fit the temperature on a run's validation side and apply it to the test side.
+    """Fit the temperature on a run's validation split and apply it to the test split.
 
     Returns:
-        The temperature and the test side with tempered probabilities; None where there are no validation
-        predictions, or where the protocol validates on what it tests.
+        The temperature and the test split with tempered probabilities; None where there are no validation
+        predictions, or where the protocol validates on the test split.
     """
     if run.validation is None or run.protocol["test_is_validation"]:
         return None
@@ -102,6 +102,6 @@ def calibrated(run: StoredRun) -> tuple[float, Evaluation] | None:
     return temperature, replace(run.test, probabilities=tempered(run.test.probabilities, temperature))
 
 
-def _answers(probabilities: FloatArray, targets: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Return the confidence of every answer and whether it is right, (N,) each."""
+def _confidence(probabilities: FloatArray, targets: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the confidence of every prediction and whether it is right, (N,) each."""
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == targets

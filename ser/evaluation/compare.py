@@ -1,13 +1,12 @@
-"""``ser compare``: are these systems different, or does it only look so? Paired by utterance, over all folds.
+"""Comparison of systems, paired by utterance over all folds.
 
-Two questions have two answers. Whether the difference would hold for other speakers: a bootstrap over speakers of the
-difference of UAR. Whether it is more than chance on these utterances: McNemar's test, for which the speakers are given.
+Two questions, two tests. Is the difference of UAR significant across speakers? A bootstrap over speakers. Is it
+significant on these utterances, of these speakers? McNemar's test.
 
-An experiment with several seeds counts with all of them, neither with the best nor as an ensemble: matrices are added
-up over the seeds, and McNemar's test becomes the sign test of how many seeds recognise each utterance.
+An experiment with several seeds counts with all of them, neither with the best nor as an ensemble: confusion matrices
+are summed over the seeds, and McNemar's test becomes the sign test of how many seeds are right about each utterance.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ import numpy as np
 
 from ser.errors import UserError
 from ser.evaluation.pairing import obstacle, paired
-from ser.evaluation.statistics import Difference, holm, paired_difference, sign_test
-from ser.evaluation.summary import SCORES, Summary, speaker_confusions, summarise
+from ser.evaluation.statistics import Difference, Interval, holm, paired_difference, plain, sign_test
+from ser.evaluation.summary import Summary, speaker_confusions, summarise
 from ser.runs.folder import SYNTHETIC, StoredRun
+from ser.runs.scores import SCORES
 
 SIGNIFICANT = 0.05
 
@@ -29,7 +29,7 @@ class Contrast:
     """How an experiment differs from the first.
 
     Attributes:
-        difference: Its UAR less the first's, with interval and p value for other speakers.
+        difference: Its UAR less the first's, with interval and p value across speakers.
         adjusted_p: The p value after Holm, for as many contrasts as there are.
         mcnemar_p: Of McNemar's exact test on these utterances.
         adjusted_mcnemar_p: The same after Holm.
@@ -40,28 +40,41 @@ class Contrast:
     mcnemar_p: float
     adjusted_mcnemar_p: float
 
-    def plain(self) -> dict[str, Any]:
-        """Return plain data for JSON; what is NaN here is None there."""
-        p_values = {name: value for name, value in vars(self).items() if name != "difference"}
-        return {
-            "difference": self.difference.plain(),
-            **{name: None if math.isnan(value) else value for name, value in p_values.items()},
-        }
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is significant across speakers."""
+        return self.adjusted_p < SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Experiments that were measured on the same utterances.
+    """Experiments that were tested on the same data.
 
     Attributes:
         summaries: Scores of the runs that are compared, by the experiment's name.
         contrasts: Of every experiment but the first, with the first.
-        notes: What whoever reads the comparison has to know.
+        notes: What to know when reading the comparison.
     """
 
     summaries: Mapping[str, Summary]
     contrasts: Mapping[str, Contrast]
     notes: Sequence[str]
+
+    @property
+    def explanation(self) -> str:
+        """What the differences and p values mean."""
+        number = len(self.contrasts)
+        corrected = f" Both are corrected for {number} comparisons (Holm), the intervals are not." if number > 1 else ""
+        return (
+            "Differences are in points of UAR, paired by utterance, with their interval for unseen speakers. p tests "
+            f"the difference across speakers, McNemar p on these utterances.{corrected}"
+        )
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """Those of the UARs and of their differences."""
+        scores = [summary.scores["uar"].interval for summary in self.summaries.values()]
+        return scores + [contrast.difference.interval for contrast in self.contrasts.values()]
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -71,10 +84,10 @@ class Comparison:
                 "system": summary.system,
                 "runs": [str(run.path) for run in summary.runs],
                 **{
-                    score: {"value": summary.scores[score].pooled, "interval": summary.scores[score].interval.plain()}
+                    score: {"value": summary.scores[score].pooled, "interval": plain(summary.scores[score].interval)}
                     for score in SCORES
                 },
-                "contrast": self.contrasts[name].plain() if name in self.contrasts else None,
+                "contrast": plain(self.contrasts.get(name)),
             }
             for name, summary in self.summaries.items()
         ]
@@ -89,7 +102,7 @@ def compare(experiments: Mapping[str, Sequence[StoredRun]], level: float = 0.95)
         level: Of the intervals.
 
     Raises:
-        UserError: There are fewer than two, one mixes systems or holds a run twice, or none can be compared with the
+        UserError: There are fewer than two, one mixes settings or holds a run twice, or none can be compared with the
             first.
     """
     if len(experiments) < 2:
@@ -97,12 +110,12 @@ def compare(experiments: Mapping[str, Sequence[StoredRun]], level: float = 0.95)
     first = next(iter(experiments))
     obstacles = {name: obstacle(experiments[first], runs) for name, runs in experiments.items()}
     others = [name for name, why in obstacles.items() if why]
-    if len(others) < len(experiments) - 1:  # there are some to compare without those
+    if len(others) < len(experiments) - 1:  # some can be compared
         experiments = {name: runs for name, runs in experiments.items() if name not in others}
     summaries = {name: summarise(runs, level) for name, runs in experiments.items()}
     chosen, left_out = paired({name: summary.runs for name, summary in summaries.items()})
     left_out += [
-        f"{name} is left out: it and {first} were not measured on the same, {obstacles[name]}." for name in others
+        f"{name} is left out: it and {first} were not tested on the same data: {obstacles[name]}." for name in others
     ]
     for name, runs in chosen.items():
         if len(runs) < len(summaries[name].runs):
@@ -132,7 +145,7 @@ def _mcnemar(ours: Sequence[StoredRun], theirs: Sequence[StoredRun]) -> float:
 
 
 def _counted(runs: Sequence[StoredRun], *, right: bool = False) -> Counter[str]:
-    """Count how often each file was tested, or recognised."""
+    """Count how often each file was tested, or predicted right."""
     counts: Counter[str] = Counter()
     for run in runs:
         hits = run.test.predicted == run.test.targets
@@ -141,14 +154,12 @@ def _counted(runs: Sequence[StoredRun], *, right: bool = False) -> Counter[str]:
 
 
 def _notes(summaries: Mapping[str, Summary]) -> list[str]:
-    """Return what the summaries note, with the names of whom it concerns where that is not all."""
-    concerns: dict[str, list[str]] = {}
+    """Return the notes of the summaries; one that not all share, with the names of those that do."""
+    noted: dict[str, list[str]] = {}
     for name, summary in summaries.items():
         for note in summary.notes:
-            concerns.setdefault(note, []).append(name)
-    notes = [
-        note if len(names) == len(summaries) else f"{', '.join(names)}: {note}" for note, names in concerns.items()
-    ]
+            noted.setdefault(note, []).append(name)
+    notes = [note if len(names) == len(summaries) else f"{', '.join(names)}: {note}" for note, names in noted.items()]
     if any(summary.synthetic for summary in summaries.values()):
         notes.append(SYNTHETIC)
     return notes

@@ -14,6 +14,7 @@ from ser.parallel import Workers
 from ser.protocols.splits import PARTITIONS
 from ser.runs.fits import Ended, Fit, run_side_by_side
 from ser.runs.folder import RunFolder, StoredRun, read_run
+from ser.runs.scores import in_words
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 from ser.storage import write_atomically
 
@@ -120,8 +121,7 @@ class FoldRuns:
             job = fits[fit.name]
             run = self.finished(job) if ended.failure is None else None
             if run is not None:
-                scores, epochs = run.test.scores(), run.metrics["fit"]["epochs"]
-                outcome = f"UAR {scores['uar']:.1%}, WA {scores['wa']:.1%} after {epochs} epochs"
+                outcome = f"{in_words(run.test.scores())} after {run.metrics['fit']['epochs']} epochs"
             else:
                 failure = ended.failure or "no checkpoint was chosen, so none was tested"
                 known = failure in {earlier.failure for earlier in failed.values()}

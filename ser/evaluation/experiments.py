@@ -1,10 +1,10 @@
-"""From the folders that a user names to experiments: runs that differ in nothing but fold and seed."""
+"""From folders to experiments: runs that differ in fold and seed only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser.evaluation.summary import Summary, differing, in_words, summarise
+from ser.evaluation.summary import Summary, differing, named, summarise
 from ser.runs.folder import StoredRun, find_runs, not_read
 from ser.runs.settings import Changed
 
@@ -14,9 +14,9 @@ class Experiment:
     """Runs that belong together.
 
     Attributes:
-        name: The folder's, with what tells it from the others.
+        name: The folder's, made unique.
         summary: Their scores.
-        apart: Why they are not one with other runs of their folder; empty where there are none.
+        apart: Why other runs of their folder are another experiment; empty where there are none.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Experiment:
 
 
 def gather(folders: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
-    """Read runs and group them: those of one folder with the same settings, but for fold and seed, belong together.
+    """Read runs and group them: runs of one folder with the same settings, except fold and seed, are an experiment.
 
     Args:
         folders: Of runs, or of experiments.
@@ -41,7 +41,7 @@ def gather(folders: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
     for folder in folders:
         for run in find_runs(folder):
             where = run.path.resolve()
-            found.setdefault(where.parent, {}).setdefault(where, run)  # a run, and its experiment too, is there once
+            found.setdefault(where.parent, {}).setdefault(where, run)  # once, if its experiment is given too
         unread |= {child.resolve(): f"{child} {why}" for child, why in not_read(folder).items()}
     left_out = [line for where, line in unread.items() if where not in found.get(where.parent, {})]
     groups: list[list[StoredRun]] = []
@@ -62,8 +62,8 @@ def divide(runs: Sequence[StoredRun]) -> tuple[list[list[StoredRun]], list[str],
         runs: Finished, of one folder.
 
     Returns:
-        The groups; a sentence for each run that is left out, since a newer one of its group is of the same fold and
-        seed; and for each group why it is not one with the first, empty where it is the first.
+        The groups; a sentence for each run that is left out because a newer one of its group has its fold and seed;
+        and for each group why it is apart from the first, empty for the first.
     """
     groups: list[list[StoredRun]] = []
     left_out = []
@@ -71,19 +71,19 @@ def divide(runs: Sequence[StoredRun]) -> tuple[list[list[StoredRun]], list[str],
         group = next((group for group in groups if not _apart(group, run)), [])
         twin = next((other for other in group if (other.fold, other.seed) == (run.fold, run.seed)), None)
         if twin is not None:
-            left_out.append(f"{run.path} is of the same settings, fold and seed as {twin.path.name}, which is newer")
+            left_out.append(f"{run.path} has the settings, fold and seed of {twin.path.name}, which is newer")
             continue
         if not group:
             groups.append(group)
         group.append(run)
     groups = [sorted(group, key=lambda run: run.path.name) for group in groups]
     groups.sort(key=lambda group: (-len(group), group[0].path.name))
-    why = [f"apart from {groups[0][0].path.name}: {in_words(_apart(groups[0], group[0]))}" for group in groups[1:]]
+    why = [f"differs from {groups[0][0].path.name} in {named(_apart(groups[0], group[0]))}" for group in groups[1:]]
     return groups, left_out, ["", *why]
 
 
 def _apart(group: Sequence[StoredRun], run: StoredRun) -> list[Changed]:
-    """Return in what a run differs from those of a group."""
+    """Return how a run differs from those of a group."""
     same_fold = next((other for other in group if other.fold == run.fold), run)
     recordings = Changed("recordings of the fold, by fingerprint", same_fold.fingerprint, run.fingerprint)
     return differing(group[0], run) or ([recordings] if recordings.then != recordings.now else [])
@@ -95,7 +95,7 @@ def of_which(runs: Sequence[StoredRun]) -> str:
 
 
 def _names(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
-    """Name each experiment after its folder, and where that is not enough after its path, or its runs."""
+    """Name each experiment after its folder, and if that is not unique after its path, or its runs."""
 
     def candidates(runs: Sequence[StoredRun]) -> list[str]:
         folder = runs[0].path.absolute().parent

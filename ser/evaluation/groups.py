@@ -1,9 +1,8 @@
-"""UAR by gender and by speaker, and how far the groups are apart."""
+"""UAR by gender and by speaker, and the gaps between groups."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,14 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Group:
-    """How well one group of speakers is recognised.
+    """The score of a group of speakers.
 
     Attributes:
         name: A gender, or a speaker.
         speakers: Their number.
         utterances: Their number, each counted once however many runs tested it.
         uar: Of the group's utterances together, over the emotions that occur among them.
-        interval: Of the UAR: of a gender for other speakers, of a speaker for other utterances of theirs.
+        interval: Of the UAR: of a gender for unseen speakers, of a speaker for unseen utterances.
     """
 
     name: str
@@ -31,17 +30,13 @@ class Group:
     uar: float
     interval: Interval
 
-    def plain(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {**vars(self), "interval": self.interval.plain()}
-
 
 @dataclass(frozen=True)
 class Groups:
     """All groups, and the gap between two of them.
 
     Attributes:
-        groups: By name; speakers from the worst recognised to the best.
+        groups: By name; speakers from the lowest UAR to the highest.
         gap: UAR of the first less that of the second of ``between``; None where there are not two groups.
         between: Their names.
     """
@@ -50,24 +45,16 @@ class Groups:
     gap: Difference | None = None
     between: tuple[str, str] | None = None
 
-    def plain(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {
-            "groups": [group.plain() for group in self.groups],
-            "gap": self.gap and self.gap.plain(),
-            "between": self.between,
-        }
-
 
 def by_gender(
     speakers: Sequence[str], confusions: Counts, genders: Mapping[str, str | None], runs: int = 1, level: float = 0.95
 ) -> Groups:
-    """Score women and men (and those of whom it is not known), and the gap between women and men.
+    """Score women, men and speakers of unknown gender, and the gap between women and men.
 
     Args:
         speakers: S names.
         confusions: (S, K, K), as of :func:`ser.evaluation.summary.speaker_confusions`.
-        genders: Of every speaker, None where it is not known.
+        genders: Of every speaker, None where unknown.
         runs: How many runs tested each utterance.
         level: Of the intervals.
     """
@@ -85,11 +72,11 @@ def by_gender(
 
 
 def by_speaker(speakers: Sequence[str], confusions: Counts, runs: int = 1, level: float = 0.95) -> Groups:
-    """Score every speaker, and the gap between the best recognised and the worst.
+    """Score every speaker, and the gap between the best and the worst.
 
-    The best and the worst of many are apart even where all speakers are alike and only chance divides them. The gap's
-    interval therefore holds for all pairs of speakers at once (Bonferroni): one that does not reach 0 shows that
-    speakers differ. It has no p value.
+    The best and the worst of many differ by chance even where all speakers are alike. The gap's interval therefore
+    holds for all pairs of speakers at once (Bonferroni): one that does not reach 0 shows that speakers differ. It has
+    no p value.
 
     Args:
         speakers: S names.
@@ -106,7 +93,7 @@ def by_speaker(speakers: Sequence[str], confusions: Counts, runs: int = 1, level
     pairs = math.comb(len(groups), 2)
     high, low = (recall_interval(means[group.name], 1 - (1 - level) / pairs) for group in (best, worst))
     value = best.uar - worst.uar
-    # MOVER, as in recall_interval: each bound is as far off as the two that lie on its side, together.
+    # MOVER, as in recall_interval.
     below = math.hypot(best.uar - high.low, low.high - worst.uar)
     above = math.hypot(high.high - best.uar, worst.uar - low.low)
     interval = Interval(value - below, min(value + above, 1.0), level)

@@ -1,29 +1,28 @@
 """How far a score can be trusted: intervals, tests and corrections, as functions of confusion matrices in NumPy.
 
-A confusion matrix counts utterances, rows by true class and columns by recognised class. Utterances of one speaker are
-alike, so speakers are what is drawn at random: everything here that says how a system would do on other people takes a
-confusion matrix per speaker, (S, K, K), added up over the folds and seeds that tested the speaker.
+A confusion matrix counts utterances, rows by true class and columns by predicted class. Utterances of a speaker are
+correlated, so speakers are resampled: every statement about unseen speakers takes a confusion matrix per speaker,
+(S, K, K), summed over the folds and seeds that tested the speaker.
 
 The interval of a score is Student's, with the standard error of a bootstrap over speakers, on the logit scale.
 In simulations with known truth (``benchmarks/interval_coverage.py``) its 95 % intervals hold the truth in 94 to 96 % of
 cases, with 4 speakers as with 24; those of a percentile bootstrap in 80 and in 92 %, and BCa is no better. Where one
-speaker in ten is recognised hardly at all, 10 speakers give 90 % and 24 give 92 %: nobody can know of people like whom
-none was heard.
+speaker in ten is hardly ever recognised, 10 speakers give 90 % and 24 give 92 %: a sample may hold no such speaker.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, expit, logit, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
-from ser.runs.scores import Counts, FloatArray, IntArray, Score, recalls, uar
+from ser.runs.scores import Counts, FloatArray, IntArray, Score, points, recalls, uar
 
 RESAMPLES = 2000  # the standard error is then exact to 2 %
-FEW_SPEAKERS = 8  # below, too few to show whether speakers vary normally, as Student's interval assumes
+FEW_SPEAKERS = 8  # below, too few to show whether scores are normally distributed over speakers, as Student's assumes
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Interval:
         low: Lower bound; NaN where there is no interval.
         high: Upper bound.
         level: Probability that such an interval holds the truth.
-        note: Why it is missing or should not be relied on; whoever shows the interval shows this.
+        note: Why it is missing or unreliable, to be shown with it.
     """
 
     low: float
@@ -44,35 +43,56 @@ class Interval:
 
     @classmethod
     def none(cls, level: float, note: str) -> "Interval":
-        """Return what stands for an interval that cannot be told."""
+        """Return a missing interval."""
         return cls(math.nan, math.nan, level, note)
 
     def __str__(self) -> str:
-        bounds = "–" if math.isnan(self.low) else f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        bounds = "–" if math.isnan(self.low) else f"[{points(self.low)}, {points(self.high)}]"
         return f"{bounds}*" if self.note else bounds
 
-    def plain(self) -> dict[str, Any]:
-        """Return plain data for JSON: the fields, None for a bound that is not there."""
-        return {name: None if value != value else value for name, value in asdict(self).items()}
+    @property
+    def name(self) -> str:
+        """As a heading: its level."""
+        return f"{100 * self.level:g}% interval"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two scores are apart.
+    """The difference of two scores.
 
     Attributes:
         value: The difference.
         interval: Its interval.
-        p: Probability of a difference as large, were there none; NaN where that cannot be told.
+        p: Its p value; NaN where there is none.
     """
 
     value: float
     interval: Interval
     p: float
 
-    def plain(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {"value": self.value, "interval": self.interval.plain(), "p": None if math.isnan(self.p) else self.p}
+
+def plain(value: Any) -> Any:
+    """Return results as plain data for JSON: dataclasses and mappings as dicts, NaN as None."""
+    if is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def remarks(intervals: Iterable[Interval]) -> list[str]:
+    """Return what the asterisks of intervals stand for."""
+    return [f"* {note}" for note in dict.fromkeys(interval.note for interval in intervals) if note]
+
+
+def p_value(p: float, name: str = "") -> str:
+    """Write a p value, as in ``0.012`` or ``< 0.001``; with a name as in ``p = 0.012``; a dash for NaN."""
+    if math.isnan(p):
+        return "–"
+    sign, number = ("<", "0.001") if p < 0.001 else ("=", f"{p:.3f}")
+    return f"{name} {sign} {number}".removeprefix(" = ").strip()
 
 
 # -- intervals --
@@ -81,10 +101,10 @@ class Difference:
 def wilson(correct: float, total: float, level: float = 0.95) -> Interval:
     """Return Wilson's interval of a proportion: for the accuracy of a single split, on its speakers.
 
-    Takes utterances as independent, and so says nothing of other speakers.
+    Takes utterances as independent, and says nothing about unseen speakers.
 
     Args:
-        correct: Utterances recognised; of several runs on the same utterances, their mean.
+        correct: Correct predictions; of several runs on the same utterances, their mean.
         total: Utterances.
         level: Of the interval.
     """
@@ -97,7 +117,7 @@ def wilson(correct: float, total: float, level: float = 0.95) -> Interval:
 def recall_interval(confusion: Counts, level: float = 0.95) -> Interval:
     """Return an interval of the UAR of a single split, on its speakers: Wilson's of each recall, joined by MOVER.
 
-    Takes utterances as independent, and so says nothing of other speakers.
+    Takes utterances as independent, and says nothing about unseen speakers.
 
     Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", 2008.
 
@@ -125,7 +145,7 @@ def _wilson(rate: FloatArray, total: Counts, level: float) -> tuple[FloatArray, 
 def score_interval(
     confusions: Counts, score: Score = uar, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Return an interval of a pooled score for other speakers of the same kind.
+    """Return an interval of a pooled score for unseen speakers of the same population.
 
     Args:
         confusions: (S, K, K), one matrix per speaker.
@@ -139,7 +159,7 @@ def score_interval(
         return Interval.none(level, _lacking(speakers))
     value = float(score(confusions.sum(axis=0)))
     error = _standard_error(confusions, score, resamples, seed)
-    if _alike(error):
+    if _constant(error):
         return Interval.none(level, f"the score does not vary between the {speakers} speakers")
     # Where the score nears 0 or 1, the interval must not leave [0, 1]: d logit(p) / dp = 1 / (p (1 - p)).
     half = stdtrit(speakers - 1, (1 + level) / 2) * error / (value * (1 - value))
@@ -154,7 +174,7 @@ def paired_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """Return how far two systems are apart that were tested on the same utterances, ours less theirs.
+    """Return the difference of two systems that were tested on the same utterances, ours less theirs.
 
     Args:
         ours: (S, K, K), one matrix per speaker.
@@ -181,7 +201,7 @@ def paired_difference(
 def group_gap(
     ones: Counts, others: Counts, score: Score = uar, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """Return how far two groups of speakers are apart, ones less others, with Welch's degrees of freedom.
+    """Return the difference of two groups of speakers, ones less others, with Welch's degrees of freedom.
 
     Args:
         ones: (S, K, K), one matrix per speaker of the first group.
@@ -198,12 +218,12 @@ def group_gap(
     variances = [_standard_error(group, score, resamples, seed) ** 2 for group in (ones, others)]
     error = math.sqrt(sum(variances))
     parts = [variance**2 / (len(group) - 1) for variance, group in zip(variances, (ones, others), strict=True)]
-    freedom = error**4 / sum(parts) if not _alike(error) else 1
+    freedom = error**4 / sum(parts) if not _constant(error) else 1
     return _student(value, error, freedom, level, fewest)
 
 
 def _student(value: float, error: float, freedom: float, level: float, speakers: int) -> Difference:
-    if _alike(error):
+    if _constant(error):
         if value == 0:
             return Difference(0.0, Interval(0.0, 0.0, level, _caution(speakers)), 1.0)
         return Difference(value, Interval.none(level, "the difference does not vary between speakers"), math.nan)
@@ -220,16 +240,16 @@ def _standard_error(confusions: Counts, statistic: Score, resamples: int, seed: 
     return float(statistic(pooled).std(ddof=1)) * math.sqrt(speakers / (speakers - 1))
 
 
-def _alike(error: float) -> bool:
+def _constant(error: float) -> bool:
     return error < 1e-9  # a score is a ratio of small whole numbers: anything less is rounding
 
 
 def _lacking(speakers: int) -> str:
-    return "no interval for other speakers from one speaker" if speakers else "no speaker"
+    return "no interval for unseen speakers from one speaker" if speakers else "no speaker"
 
 
 def _caution(speakers: int) -> str:
-    few = f"only {speakers} speakers: sound if speakers vary like a normal distribution, too narrow if a few are unlike"
+    few = f"only {speakers} speakers: valid if scores are normal over speakers, too narrow if a few are outliers"
     return few if speakers < FEW_SPEAKERS else ""
 
 
@@ -237,31 +257,31 @@ def _caution(speakers: int) -> str:
 
 
 def mcnemar(targets: IntArray, ours: IntArray, theirs: IntArray) -> float:
-    """Return the p value of McNemar's exact test: whether two systems recognise equally many utterances.
+    """Return the p value of McNemar's exact test: whether two systems are equally accurate.
 
-    Takes utterances as independent, and so says nothing of other speakers.
+    Takes utterances as independent, and says nothing about unseen speakers.
 
     Args:
         targets: (N,) class numbers.
-        ours: (N,) class numbers that one recognised.
-        theirs: (N,) class numbers that the other did.
+        ours: (N,) class numbers that one predicted.
+        theirs: (N,) class numbers that the other predicted.
     """
     return sign_test(ours == targets, theirs == targets)
 
 
 def sign_test(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """Return the p value of the exact sign test: McNemar's where each utterance was recognised or not.
+    """Return the p value of the exact sign test: McNemar's where each utterance was predicted once.
 
     Args:
-        ours: (N,) how often one recognised each utterance, out of as many runs as the other had.
-        theirs: (N,) how often the other did.
+        ours: (N,) how often one was right about each utterance, out of as many runs as the other had.
+        theirs: (N,) how often the other was.
     """
     more, fewer = int((ours > theirs).sum()), int((ours < theirs).sum())
     return min(1.0, float(2 * bdtr(min(more, fewer), more + fewer, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> FloatArray:
-    """Return p values adjusted for their number, after Holm (1979); NaN, a test that was not made, stays NaN."""
+    """Return p values adjusted for their number, after Holm (1979); NaN, a missing test, stays NaN."""
     p = np.asarray(p_values, dtype=float)
     made = np.flatnonzero(~np.isnan(p))
     order = made[np.argsort(p[made])]

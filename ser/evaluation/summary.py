@@ -1,7 +1,7 @@
-"""Many runs as one result: scores over folds and seeds, pooled over utterances, with intervals for other speakers.
+"""Many runs as one result: scores over folds and seeds, pooled over utterances, with intervals for unseen speakers.
 
 A mean over folds and a score of all folds' utterances together ("pooled") are different numbers: on IEMOCAP, where
-speakers differ in how often they show an emotion, by 2 to 3 points of UAR. Papers give either, so both are given.
+emotions are unevenly spread over speakers, by 2 to 3 points of UAR. Papers report either, so both are given.
 """
 
 import math
@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from ser.errors import UserError
-from ser.evaluation.statistics import Interval, mean_and_std, recall_interval, score_interval, wilson
+from ser.evaluation.statistics import Interval, mean_and_std, plain, recall_interval, score_interval, wilson
 from ser.runs.folder import Evaluation, StoredRun
-from ser.runs.scores import Counts, FloatArray, IntArray, macro_f1, recalls, uar, wa
+from ser.runs.scores import SCORES, Counts, FloatArray, IntArray, recalls
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 from ser.settings.names import some
 
-SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
-FEW = 10  # names of a kind that a note holds
+FEW = 10  # names of a kind in a note
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Part:
     """The runs of one fold, or of one seed.
 
     Attributes:
-        number: Of the fold, or the seed; None where the seed is not known.
+        number: Of the fold, or the seed; None for an unknown seed.
         tests: What the fold tests, in a word; empty for a seed.
         utterances: Tested by a fold in each run, or by all runs of a seed.
-        lacks: Emotions that its test does not hold: its UAR and macro-F1 are of the others.
-        epochs: Mean number of epochs of its runs; NaN where that is not known.
+        lacks: Emotions that its test lacks: its UAR and macro-F1 are over the others.
+        epochs: Mean number of epochs of its runs; NaN where unknown.
         means: Mean of each score over its runs: a fold's over the seeds, a seed's over the folds.
         deviations: Standard deviation of each score over its runs; NaN for a single one.
         pooled: Each score of all its utterances together.
@@ -49,7 +48,7 @@ class Part:
 
     def plain(self) -> dict[str, Any]:
         """Return what was measured as plain data for JSON."""
-        return _plain({name: value for name, value in vars(self).items() if name not in ("number", "tests")})
+        return {name: plain(value) for name, value in vars(self).items() if name not in ("number", "tests")}
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class Score:
     """One score of all runs.
 
     Attributes:
-        mean: Over the folds, each of which counts with its mean over the seeds.
+        mean: Over the folds, of each fold's mean over the seeds.
         fold_deviation: Standard deviation over the folds; NaN for a single one.
         seed_deviation: Standard deviation of the seeds' means over the folds; NaN for a single seed.
         pooled: The score of all utterances together.
-        interval: Of the pooled score, for other speakers.
+        interval: Of the pooled score, for unseen speakers.
     """
 
     mean: float
@@ -73,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Recall:
-    """Recall of one emotion over all utterances, NaN if it does not occur, and its interval for other speakers."""
+    """Recall of one emotion over all utterances, NaN if it does not occur, and its interval for unseen speakers."""
 
     value: float
     interval: Interval
@@ -87,16 +86,15 @@ class Summary:
         system: Name of the system.
         corpus: Name of the corpus.
         protocol: Name of the protocol.
-        synthetic: Whether the corpus is synthetic speech, whose scores say nothing of real voices.
+        synthetic: Whether the corpus is synthetic speech.
         runs: What is summarised, by fold and seed.
         folds: Scores of each fold.
         seeds: Scores of each seed.
         scores: UAR, WA and macro-F1 ("uar", "wa", "macro_f1").
         recalls: Recall of every emotion.
         pooled: Every tested utterance, once per run that tested it.
-        own_speakers: Of a single fold, the intervals of UAR and WA for its own speakers, who may be too few to tell
-            of others.
-        notes: What whoever reads the scores has to know, such as shared speakers.
+        own_speakers: Of a single fold, the intervals of UAR and WA for its own speakers.
+        notes: What to know when reading the scores, such as shared speakers.
     """
 
     system: str
@@ -113,15 +111,15 @@ class Summary:
     notes: Sequence[str]
 
     def plain(self) -> dict[str, Any]:
-        """Return all of it as plain data for JSON; what is NaN here is None there."""
+        """Return all of it as plain data for JSON; NaN is None."""
         facts = ("system", "corpus", "protocol", "synthetic")
         return {
             **{name: getattr(self, name) for name in facts},
             "labels": list(self.pooled.labels),
-            "scores": {name: _plain(vars(score)) for name, score in self.scores.items()},
-            "recalls": {label: _plain(vars(recall)) for label, recall in self.recalls.items()},
+            "scores": plain(self.scores),
+            "recalls": plain(self.recalls),
             "confusion": self.pooled.confusion.tolist(),
-            "own_speakers": _plain(self.own_speakers),
+            "own_speakers": plain(self.own_speakers),
             "folds": [{"fold": part.number, "tests": part.tests, **part.plain()} for part in self.folds],
             "seeds": [{"seed": part.number, **part.plain()} for part in self.seeds],
             "runs": [
@@ -142,11 +140,11 @@ def summarise(runs: Sequence[StoredRun], level: float = 0.95) -> Summary:
         level: Of the intervals.
 
     Raises:
-        UserError: There are no runs, a fold is there twice with the same seed, or what the runs measure differs.
+        UserError: There are no runs, two runs of the same fold and seed, or runs of different settings.
     """
     if not runs:
         raise UserError("There are no finished runs to summarise; give folders that `ser fit` or `ser crossval` made.")
-    _refuse_mixture(runs)
+    _check_one_experiment(runs)
     runs = sorted(runs, key=lambda run: (run.fold, -1 if run.seed is None else run.seed))
     pooled = _joined([run.test for run in runs])
     folds = [
@@ -176,7 +174,7 @@ def summarise(runs: Sequence[StoredRun], level: float = 0.95) -> Summary:
 
 
 def differing(one: StoredRun, other: StoredRun) -> list[Changed]:
-    """Compare two runs in what decides their numbers, but for fold and seed: what differs must not be averaged."""
+    """Compare two runs in what decides their numbers, except fold and seed: if it differs, they are not averaged."""
     ours, theirs = (_facts(run) for run in (one, other))
     found = [Changed(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]]
     known = {change.name for change in found}
@@ -187,10 +185,9 @@ def differing(one: StoredRun, other: StoredRun) -> list[Changed]:
     ]
 
 
-def in_words(changes: Sequence[Changed]) -> str:
-    """Say how two runs differ, for the middle of a sentence."""
-    said = [f"{change.name} ({change.then} / {change.now})" for change in changes[:FEW]]
-    return ", ".join(said) + (f" and {len(changes) - FEW} more settings" if len(changes) > FEW else "")
+def named(changes: Sequence[Changed]) -> str:
+    """Name the settings that differ, for the middle of a sentence."""
+    return some([f"{change.name} ({change.then} / {change.now})" for change in changes], FEW)
 
 
 def _facts(run: StoredRun) -> dict[str, Any]:
@@ -204,7 +201,7 @@ def _facts(run: StoredRun) -> dict[str, Any]:
         "labels": protocol["labels"],
         "merge": protocol["merge"],
         "protocol": in_a_line(protocol["protocol"]),
-        "checkpoint": run.model.get("sha256", "its own" if run.fitted else "not known"),
+        "checkpoint": run.model.get("sha256", "its own" if run.fitted else "unknown"),
     }
 
 
@@ -216,12 +213,12 @@ def in_a_line(described: Mapping[str, Any], only: Sequence[str] = ()) -> str:
     return f"{name} ({', '.join(shown)})" if shown else str(name)
 
 
-def _refuse_mixture(runs: Sequence[StoredRun]) -> None:
+def _check_one_experiment(runs: Sequence[StoredRun]) -> None:
     seen: dict[tuple[int, int | None], StoredRun] = {}
     for run in runs:
         if changes := differing(runs[0], run):
             raise UserError(
-                f"{runs[0].path} and {run.path} are no results of one experiment: they differ in {in_words(changes)}. "
+                f"{runs[0].path} and {run.path} are not of one experiment: they differ in {named(changes)}. "
                 "Give runs that differ in fold and seed only."
             )
         twin = seen.setdefault((run.fold, run.seed), run)
@@ -232,13 +229,13 @@ def _refuse_mixture(runs: Sequence[StoredRun]) -> None:
         same_fold = next(other for other in runs if other.fold == run.fold)
         if same_fold.fingerprint != run.fingerprint:
             raise UserError(
-                f"{same_fold.path} and {run.path} are both of fold {run.fold}, but of other utterances (their "
-                "fingerprints differ): the corpus has changed between them. Run one of them again."
+                f"{same_fold.path} and {run.path} are both of fold {run.fold}, but of different utterances (their "
+                "fingerprints differ): the corpus changed in between. Run one of them again."
             )
 
 
 def speaker_confusions(evaluations: Sequence[Evaluation]) -> tuple[list[str], IntArray]:
-    """Add up what several folds and seeds recognised, by speaker.
+    """Sum the confusion matrices of several folds and seeds by speaker.
 
     Args:
         evaluations: Of the same labels.
@@ -298,7 +295,7 @@ def _score(name: str, folds: Sequence[Part], seeds: Sequence[Part], speakers: Co
 def _recall(position: int, speakers: Counts, level: float) -> Recall:
     value = float(recalls(speakers.sum(axis=0))[position])
     if (speakers[:, position].sum(axis=-1) == 0).any():  # a resample without the emotion would have no recall
-        return Recall(value, Interval.none(level, "not all speakers showed the emotion"))
+        return Recall(value, Interval.none(level, "not all speakers have this emotion"))
     return Recall(value, score_interval(speakers, partial(_recall_of, position), level))
 
 
@@ -318,7 +315,7 @@ def _own_speakers(runs: Sequence[StoredRun], level: float) -> dict[str, Interval
 
 
 def _notes(runs: Sequence[StoredRun], parts: Sequence[Part]) -> list[str]:
-    """Return where what was tested comes from, what the folds' protocols note, once each, and what is missing."""
+    """Return which checkpoint was tested, what the folds' protocols note, once each, and what is missing."""
     folds = [part.number for part in parts]
     seeds = list(dict.fromkeys(run.seed for run in runs))
     noted: dict[str, list[int]] = {}
@@ -335,70 +332,57 @@ def _notes(runs: Sequence[StoredRun], parts: Sequence[Part]) -> list[str]:
     tested = {speaker for run in runs for speaker in run.test.speakers}
     everyone = set(runs[0].protocol["genders"])
     if tested != everyone:
-        notes.append(f"tested on {len(tested)} of {len(everyone)} speakers, not on {_few(everyone - tested)}")
+        notes.append(f"tested on {len(tested)} of {len(everyone)} speakers, without {_few(everyone - tested)}")
     there = {(run.fold, run.seed) for run in runs}
     lacking = [f"fold {fold} with seed {seed}" for fold in folds for seed in seeds if (fold, seed) not in there]
     if lacking:
-        notes.append(f"incomplete: there is no {'; no '.join(lacking)}")
+        notes.append(f"incomplete: no {'; no '.join(lacking)}")
     return notes
 
 
 def _provenance(runs: Sequence[StoredRun]) -> list[str]:
-    """Say which checkpoint was tested and on what it was trained; nothing of runs that trained it themselves."""
+    """Say which checkpoint was tested and what it was trained on; nothing for runs that trained it themselves."""
     run = runs[0]
     if run.fitted:
         return []
     if not run.model:
-        return ["a checkpoint was tested that no fit here trained; which, and trained on what, is not known"]
+        return ["a checkpoint of unknown origin and training data was tested"]
     fits = [
         f"{fit['corpus']}{' (synthetic speech)' * bool(fit.get('synthetic'))} fold {fit['fold']} "
-        f"(speakers {_few(fit['speakers']['train'])}; chosen on {_few(fit['speakers']['val'])})"
+        f"(speakers {_few(fit['speakers']['train'])}; selected on {_few(fit['speakers']['val'])})"
         for fit in run.model.get("trained_on") or []
     ]
     tested = _few(speaker for run in runs for speaker in run.test.speakers)
     return [
-        f"trained on {', then on '.join(fits) or 'what is not known'}, tested on {run.protocol['corpus']} "
+        f"trained on {', then on '.join(fits) or 'unknown data'}, tested on {run.protocol['corpus']} "
         f"(speakers {tested}): checkpoint {run.model['checkpoint']}, SHA-256 {str(run.model['sha256'])[:12]}, "
         f"system {run.system}"
     ]
 
 
 def _parts_only(runs: Sequence[StoredRun]) -> Iterator[str]:
-    """Say what of a split was not used."""
+    """Say where only a part of a split was used."""
     for run in runs:
         there = run.protocol.get("test", {}).get("utterances", 0)
         if len(run.test.files) < there:
-            yield f"only a part of a test was scored: {len(run.test.files)} of {there} utterances in {run.path.name}"
+            yield f"only part of a test set was scored: {len(run.test.files)} of {there} utterances in {run.path.name}"
     trainer = runs[0].config.get("trainer", {})
     for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
         limit = trainer.get(name)
         if limit and not (isinstance(limit, float) and limit == 1.0):  # 1 is one batch, 1.0 all of them
-            yield f"not all of a split was used in training: {name} is {limit}"
+            yield f"only part of a split was used in training: {name} is {limit}"
 
 
 def _emotions_missing(folds: Sequence[Part]) -> Iterator[str]:
-    """Say which tests do not hold all emotions."""
+    """Say which test sets lack emotions."""
     lacking = [f"fold {fold.number} ({fold.tests}) lacks {', '.join(fold.lacks)}" for fold in folds if fold.lacks]
     if lacking:
         more = f"; {len(lacking) - FEW} more folds lack some" if len(lacking) > FEW else ""
         unlike = any(fold.lacks != folds[0].lacks for fold in folds)
-        mean = ": the mean over folds is of unlike scores, the pooled score is not" if unlike else ""
-        said = f"not every test holds all emotions: {'; '.join(lacking[:FEW])}{more}"
-        yield f"{said}. Their UAR and macro-F1 are over fewer emotions{mean}"
+        mean = ": compare the pooled score, not the mean over folds" if unlike else ""
+        folds_lacking = f"not every test set has all emotions: {'; '.join(lacking[:FEW])}{more}"
+        yield f"{folds_lacking}. Their UAR and macro-F1 are over fewer emotions{mean}"
 
 
 def _few(names: Iterable[str]) -> str:
     return some(sorted(set(names)), FEW)
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn fields into plain data: intervals into dicts, NaN into None."""
-    return {name: _value(value) for name, value in values.items()}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, Interval):
-        return value.plain()
-    if isinstance(value, Mapping):
-        return _plain(value)
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""What was run, in plain words: corpus, protocol, features, training, and what to know before reading the scores."""
+"""What was run: corpus, protocol, features, training, and warnings about the scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ from ser.evaluation.summary import Summary, in_a_line
 from ser.report.parts import sentence
 from ser.runs.folder import SYNTHETIC, StoredRun
 
-FEW = 6  # folds that are named one by one
-Fact = tuple[str, list[str]]  # a term, and the lines that say what it is here
+FEW = 6  # folds that are listed
+Fact = tuple[str, list[str]]  # a term, and lines of text
 
 
 def facts(summary: Summary) -> list[Fact]:
@@ -19,7 +19,7 @@ def facts(summary: Summary) -> list[Fact]:
         ("System", [_system(runs[0])]),
         ("Corpus", _corpus(protocol)),
         ("Emotions", _emotions(protocol)),
-        ("Protocol", [f"{in_a_line(protocol['protocol'])}, {_folds(summary)}.", *sides(runs)]),
+        ("Protocol", [f"{in_a_line(protocol['protocol'])}, {_folds(summary)}.", *splits(runs)]),
         ("Features", _features(protocol["front_end"])),
         ("Training", _training(runs)),
         ("Fingerprint", [_fingerprints(runs)]),
@@ -28,43 +28,43 @@ def facts(summary: Summary) -> list[Fact]:
     return [(term, lines) for term, lines in found if lines]
 
 
-def sides(runs: Sequence[StoredRun]) -> list[str]:
-    """Say who was trained on, chosen on and tested, and whether they were strangers to each other."""
-    train, val = (_side(runs, side) for side in ("train", "val"))
-    scored = _range(runs, lambda run: len(run.test.files)), _range(runs, lambda run: len(set(run.test.speakers)))
-    test = _utterances(*scored)
+def splits(runs: Sequence[StoredRun]) -> list[str]:
+    """Return the sizes of the splits, and whether they are speaker-disjoint."""
+    train, val = (_split(runs, split) for split in ("train", "val"))
+    tested = _range(runs, lambda run: len(run.test.files)), _range(runs, lambda run: len(set(run.test.speakers)))
+    test = _utterances(*tested)
     protocol = runs[0].protocol
     if not runs[0].trained_here:
         return [f"Each run tested a checkpoint on {test}; nothing was trained here."]
     if protocol["test_is_validation"]:
-        said = f"Each run trained on {train} and was tested on the same {test} that its checkpoint was chosen on."
+        sizes = f"Each run trained on {train}, and selected its checkpoint and tested on the same {test}."
     else:
-        said = f"Each run trained on {train}, chose its checkpoint on {val} and was tested on {test}."
+        sizes = f"Each run trained on {train}, selected its checkpoint on {val} and tested on {test}."
     if protocol["speaker_disjoint"]:
-        return [said, "Nobody was on two sides: the network had never heard the voices it was tested on."]
-    return [said, "The same people were on several sides: the network had heard the voices it was tested on."]
+        return [sizes, "Splits are speaker-disjoint: all test speakers are unseen."]
+    return [sizes, "Splits share speakers: test speakers were seen in training."]
 
 
 def warnings(summary: Summary) -> list[str]:
-    """Return what must be known before the scores are read."""
+    """Return what to know before reading the scores."""
     protocol = summary.runs[0].protocol
     found = []
     if summary.synthetic:
         found.append(SYNTHETIC)
     if not protocol["speaker_disjoint"] and summary.runs[0].trained_here:
         found.append(
-            "The protocol shares speakers between training and test: these scores say nothing of people whom the "
-            "network has never heard, and are usually far higher than for them."
+            "The protocol shares speakers between training and test: these scores say nothing about unseen speakers, "
+            "and are usually far higher than theirs."
         )
     if protocol["test_is_validation"] and summary.runs[0].trained_here:
         found.append(
-            "The checkpoint was chosen on the utterances that it was tested on, as in the paper: the scores are of the "
-            "luckiest epoch."
+            "The checkpoint was selected on the test utterances, as in the paper: the scores are optimistic, those of "
+            "the best epoch."
         )
     published = {emotion: pair for emotion, pair in protocol["found_and_published"].items() if None not in pair}
     differs = [f"{name} {found} of {of}" for name, (found, of) in published.items() if found != of]
     if differs:
-        found.append(f"This copy of {summary.corpus} is not as published: {', '.join(differs)} utterances.")
+        found.append(f"This copy of {summary.corpus} differs from the published: {', '.join(differs)} utterances.")
     if left_out := protocol["left_out"]:
         files = "file was" if len(left_out) == 1 else "files were"
         found.append(f"{len(left_out)} {files} left out, such as {left_out[0]['file']}.")
@@ -97,15 +97,15 @@ def _folds(summary: Summary) -> str:
     seeds = [seed.number for seed in summary.seeds if seed.number is not None]
     folds = summary.folds
     if len(folds) > FEW:
-        said = f"{len(folds)} folds, testing {folds[0].tests} to {folds[-1].tests}"
+        tested = f"{len(folds)} folds, testing {folds[0].tests} to {folds[-1].tests}"
     else:
-        said = f"fold{_s(folds)} " + ", ".join(f"{fold.number} (tests {fold.tests})" for fold in folds)
-    return f"{said}; seed{_s(seeds)} {', '.join(map(str, seeds))}" if seeds else said
+        tested = f"fold{_s(folds)} " + ", ".join(f"{fold.number} (tests {fold.tests})" for fold in folds)
+    return f"{tested}; seed{_s(seeds)} {', '.join(map(str, seeds))}" if seeds else tested
 
 
-def _side(runs: Sequence[StoredRun], side: str) -> str:
-    utterances = _range(runs, lambda run: run.protocol[side]["utterances"])
-    speakers = _range(runs, lambda run: len(run.protocol[side]["speakers"]))
+def _split(runs: Sequence[StoredRun], split: str) -> str:
+    utterances = _range(runs, lambda run: run.protocol[split]["utterances"])
+    speakers = _range(runs, lambda run: len(run.protocol[split]["speakers"]))
     return _utterances(utterances, speakers)
 
 
@@ -120,7 +120,7 @@ def _range(runs: Sequence[StoredRun], count: Callable[[StoredRun], int]) -> str:
 
 def _features(front_end: Mapping[str, Any]) -> list[str]:
     before = ", ".join(f"{name}={value}" for name, value in front_end["preprocess"].items() if value is not None)
-    return [in_a_line(front_end["features"]), f"of recordings preprocessed with {before}"]
+    return [in_a_line(front_end["features"]), f"Preprocessing: {before}"]
 
 
 def _training(runs: Sequence[StoredRun]) -> list[str]:
@@ -132,9 +132,9 @@ def _training(runs: Sequence[StoredRun]) -> list[str]:
     lasted = str(epochs[0]) if epochs[0] == epochs[-1] else f"{epochs[0]} to {epochs[-1]}"
     config = runs[0].config
     best = config.get("test_checkpoint") == "best"
-    chosen = f"the epoch with the best {config['checkpoint']['monitor']}" if best else "the last epoch"
+    tested = f"the epoch with the best {config['checkpoint']['monitor']}" if best else "the last epoch"
     return [
-        f"{lasted} epochs of {seconds:.1f} s on {fits[0]['device']} ({fits[0]['precision']}); {chosen} was tested",
+        f"{lasted} epochs of {seconds:.1f} s on {fits[0]['device']} ({fits[0]['precision']}); tested: {tested}",
         in_a_line(config["optimizer"], only=("lr", "momentum", "weight_decay", "alpha")),
     ]
 
@@ -144,7 +144,7 @@ def _fingerprints(runs: Sequence[StoredRun]) -> str:
     if len(by_fold) == 1:
         return runs[0].fingerprint
     if len(by_fold) > FEW:
-        return "one for each fold, in the table of every run"
+        return "one for each fold, see the table of all runs"
     return ", ".join(f"fold {fold}: {fingerprint}" for fold, fingerprint in by_fold.items())
 
 

@@ -1,15 +1,16 @@
-"""Several experiments beside each other: who is best, and by more than chance."""
+"""The comparison of several experiments: a ranking, with the significance of differences."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ser.evaluation.compare import SIGNIFICANT, Comparison, Contrast, compare
 from ser.evaluation.experiments import Experiment
 from ser.evaluation.pairing import obstacle
+from ser.evaluation.statistics import p_value, remarks
 from ser.evaluation.summary import Summary
-from ser.report.parts import NAMES, Plot, TextTable, percent, point, remarks, sentence
+from ser.report.parts import Plot, TextTable, point, sentence
 from ser.report.plots import Point, dots_figure
+from ser.runs.scores import NAMES, percent, points
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class League:
     """All experiments.
 
     Attributes:
-        text: What can be said of them.
-        tables: Scores of those that were measured on the same, the best first, and how far each is from the best; at
-            last those that stand alone.
+        text: Which is best.
+        tables: Scores of those that were tested on the same data, the best first, with the difference of each from the
+            best; then the others.
         plot: UAR of each.
     """
 
@@ -29,7 +30,7 @@ class League:
 
 
 def league(id: str, experiments: Sequence[Experiment]) -> League:
-    """Rank experiments by the UAR of all their utterances, each among those that were measured on the same."""
+    """Rank experiments by pooled UAR, each among those that were tested on the same data."""
     classes = _comparable(experiments)
     comparisons = [_against_the_best(those) for those in classes if len(those) > 1]
     single = {those[0].name: those[0].summary for those in classes if len(those) == 1}
@@ -37,13 +38,13 @@ def league(id: str, experiments: Sequence[Experiment]) -> League:
     main = classes[0][0]
     text = [_verdict(comparison) for comparison in comparisons]
     if not comparisons:
-        text.append("No two were measured on the same, so none is ranked: what was measured may make a difference.")
+        text.append("No two experiments were tested on the same data, so none is ranked.")
     alone = TextTable(
-        "Not ranked, since measured on something else" if comparisons else "Not ranked",
+        "Not ranked: tested on other data" if comparisons else "Not ranked",
         ["experiment", "runs", *NAMES.values()],
         [[name, str(len(s.runs)), *_scores(s)] for name, s in single.items()],
         notes=[
-            f"{name}, beside {main.name}: {why}."
+            f"{name} and {main.name}: {why}."
             for name, summary in single.items()
             if (why := obstacle(main.summary.runs, summary.runs))
         ],
@@ -53,7 +54,7 @@ def league(id: str, experiments: Sequence[Experiment]) -> League:
 
 
 def _comparable(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
-    """Divide experiments into those that were measured on the same; those with the most rivals and folds first."""
+    """Group experiments that were tested on the same data; the largest group, with the most folds, first."""
     classes: list[list[Experiment]] = []
     for experiment in experiments:
         runs = experiment.summary.runs
@@ -66,7 +67,7 @@ def _comparable(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
 
 
 def _against_the_best(experiments: Sequence[Experiment]) -> Comparison:
-    """Compare with the best in what can be compared, which may be fewer seeds than there are."""
+    """Compare with the best, by the seeds that all share."""
     runs = {experiment.name: experiment.summary.runs for experiment in experiments}
     shared = compare(runs).summaries
     return compare({name: runs[name] for name in sorted(shared, key=lambda name: -shared[name].scores["uar"].pooled)})
@@ -76,17 +77,16 @@ def _ranking(comparison: Comparison) -> TextTable:
     contrasts = comparison.contrasts
     rows = [
         [name, str(len(summary.runs)), *_scores(summary)]
-        + (_cells(contrasts[name]) if name in contrasts else ["the best", "", ""])
+        + (_cells(contrasts[name]) if name in contrasts else ["best", "", ""])
         for name, summary in comparison.summaries.items()
     ]
     first = next(iter(comparison.summaries.values()))
-    marked = [summary.scores["uar"].interval for summary in comparison.summaries.values()]
-    marked += [contrast.difference.interval for contrast in contrasts.values()]
+    notes = [comparison.explanation, *map(sentence, comparison.notes), *remarks(comparison.intervals)]
     return TextTable(
-        f"All utterances of each experiment on {first.corpus}, {first.protocol}, the best first",
-        ["experiment", "runs", *NAMES.values(), "UAR less the best's", "p", "McNemar p"],
+        f"Pooled scores on {first.corpus}, {first.protocol}, the best first",
+        ["experiment", "runs", *NAMES.values(), "UAR difference", "p", "McNemar p"],
         rows,
-        notes=[*_explained(comparison), *remarks(marked)],
+        notes=notes,
     )
 
 
@@ -99,16 +99,16 @@ def _plot(id: str, ranked: Mapping[str, Summary], single: Mapping[str, Summary])
     uars = {name: summary.scores["uar"] for name, summary in both.items()}
     marks = {name: point(score.pooled, score.interval) for name, score in uars.items()}
     series = {
-        said: [marks[name] if name in those else Point(None) for name in both]
-        for said, those in (("ranked", ranked), ("measured on something else", single))
+        which: [marks[name] if name in those else Point(None) for name in both]
+        for which, those in (("ranked", ranked), ("tested on other data", single))
         if those
     }
     chances = {1 / len(summary.pooled.labels) for summary in both.values()}
-    level = percent(next(iter(uars.values())).interval.level, 0)
+    interval = next(iter(uars.values())).interval.name
     return Plot(
         id=id,
-        description=f"UAR of all utterances of each experiment with its {level} interval for other speakers"
-        + (", the best of those that were measured on the same first." if ranked else "."),
+        description=f"Pooled UAR of each experiment with its {interval} for unseen speakers."
+        + (" Of experiments tested on the same data, the best comes first." if ranked else ""),
         figure=dots_figure(list(both), series, "UAR", chance=chances.pop() if len(chances) == 1 else None),
         table=TextTable(
             "UAR",
@@ -120,34 +120,16 @@ def _plot(id: str, ranked: Mapping[str, Summary], single: Mapping[str, Summary])
 
 def _verdict(comparison: Comparison) -> str:
     contrasts = comparison.contrasts
-    worse = [name for name, contrast in contrasts.items() if contrast.adjusted_p < SIGNIFICANT]
+    worse = [name for name, contrast in contrasts.items() if contrast.significant]
     equal = [name for name in contrasts if name not in worse]
-    said = [f"{next(iter(comparison.summaries))} has the highest UAR."]
+    verdict = f"{next(iter(comparison.summaries))} has the highest UAR."
     if worse:
-        said.append(f"For other speakers too it would be above {', '.join(worse)} (p < {SIGNIFICANT}).")
+        verdict += f" It is significantly higher across speakers than that of {', '.join(worse)} (p < {SIGNIFICANT})."
     if equal:
-        said.append(f"That it differs from {', '.join(equal)} is not shown.")
-    return " ".join(said)
-
-
-def _explained(comparison: Comparison) -> list[str]:
-    corrected = ""
-    if len(comparison.contrasts) > 1:
-        corrected = f", both corrected for {len(comparison.contrasts)} comparisons (Holm)"
-    said = (
-        "Differences are in points of UAR, paired by utterance, with their interval; p: whether they would hold for "
-        f"other speakers; McNemar p: whether they are more than chance on these utterances{corrected}."
-    )
-    return [said, *map(sentence, comparison.notes)]
+        verdict += f" It does not differ significantly from that of {', '.join(equal)}."
+    return verdict
 
 
 def _cells(contrast: Contrast) -> list[str]:
-    difference = contrast.difference
-    value = f"{100 * difference.value:+.1f} {difference.interval}"
-    return [value, _p(contrast.adjusted_p), _p(contrast.adjusted_mcnemar_p)]
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    difference = f"{points(contrast.difference.value, '+')} {contrast.difference.interval}"
+    return [difference, p_value(contrast.adjusted_p), p_value(contrast.adjusted_mcnemar_p)]

@@ -18,14 +18,14 @@ LIMIT_BYTES = 8 * 2**20  # of all audio of a page
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test utterance that was recognised as something else.
+    """A test utterance whose emotion was predicted wrong.
 
     Attributes:
         run: Folder of the run.
         file: Relative to the corpus.
         speaker: Who spoke.
         truth: The class it is labelled with.
-        recognised: The class with the highest probability.
+        predicted: The class with the highest probability.
         confidence: That probability.
         truth_probability: The probability of the truth.
     """
@@ -34,7 +34,7 @@ class Mistake:
     file: str
     speaker: str
     truth: str
-    recognised: str
+    predicted: str
     confidence: float
     truth_probability: float
 
@@ -52,25 +52,25 @@ def _mistakes(run: StoredRun) -> Iterable[Mistake]:
     test = run.test
     numbers = (array.tolist() for array in (test.targets, test.predicted, test.probabilities))
     columns = zip(test.files, test.speakers, *numbers, strict=True)
-    for file, speaker, target, recognised, probabilities in columns:
-        if recognised != target:
+    for file, speaker, target, predicted, probabilities in columns:
+        if predicted != target:
             yield Mistake(
                 run=run,
                 file=file,
                 speaker=speaker,
                 truth=test.labels[target],
-                recognised=test.labels[recognised],
-                confidence=probabilities[recognised],
+                predicted=test.labels[predicted],
+                confidence=probabilities[predicted],
                 truth_probability=probabilities[target],
             )
 
 
 class Players:
-    """Embeds recordings in a page, until they would make it larger than is allowed.
+    """Embeds recordings in a page, up to a limit of size.
 
     Args:
-        limit_bytes: Of the audio as it stands in the page.
-        longest_s: What is longer is cut.
+        limit_bytes: Of the encoded audio.
+        longest_s: Longer recordings are truncated.
     """
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES, longest_s: float = LONGEST_S) -> None:
@@ -79,19 +79,19 @@ class Players:
         self._used_bytes = 0
 
     def source(self, root: Path, file: str) -> tuple[str | None, str]:
-        """Return a recording as a data: address, losslessly as FLAC, and a remark if there is anything to remark.
+        """Return a recording as a data: address, losslessly as FLAC, and a remark, which may be empty.
 
         Args:
             root: Folder of the corpus.
             file: Relative to it.
 
         Raises:
-            UserError: There is no such corpus here.
+            UserError: The corpus folder is missing.
         """
         if not root.is_dir():
             raise UserError(
-                f"--audio: the corpus folder {root}, which protocol.json names, is not here. Run ser report where it "
-                "is (a relative path counts from the folder in which ser fit was run), or leave --audio out."
+                f"--audio: there is no corpus folder {root}, which protocol.json names. Run ser report where it is "
+                "(a relative path counts from the folder in which ser fit was run), or leave --audio out."
             )
         try:
             with soundfile.SoundFile(root / file) as recording:

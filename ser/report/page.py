@@ -1,4 +1,4 @@
-"""The page itself: every part of the report, put into the template."""
+"""The page: every part of the report in the template."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,35 +13,35 @@ from ser.report.calibration import calibration
 from ser.report.facts import facts, warnings
 from ser.report.league import league
 from ser.report.mistakes import Players, confident_mistakes
-from ser.report.parts import percent, sentence
 from ser.report.published import beside_the_paper
 from ser.report.scores import curves_plot, matrix, recalls_plot, runs_table, scores_table
 from ser.report.speakers import speakers_plot
 from ser.runs.folder import StoredRun
+from ser.runs.scores import percent
 from ser.settings.config_yaml import dump
 
 
 def page(experiments: Sequence[Experiment], title: str, left_out: Sequence[str] = (), audio: bool = False) -> bytes:
-    """Return the report as one HTML page that needs nothing else.
+    """Return the report as one self-contained HTML page.
 
     Args:
-        experiments: What is shown.
+        experiments: To be shown.
         title: Of the page.
-        left_out: What is not shown, and why.
+        left_out: Which runs are not shown, and why.
         audio: Embed the recordings of the mistakes.
 
     Raises:
-        UserError: The corpus is not where its recordings are looked for.
+        UserError: The corpus of the recordings is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ser.report"),
-        autoescape=True,  # labels, speakers and file names are anybody's
+        autoescape=True,  # labels, speakers and file names may hold markup
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # a browser reads none
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # browsers reject NaN
     players = Players() if audio else None
     parts = [_experiment(f"e{number}", e, players) for number, e in enumerate(experiments, start=1)]
     content = environment.get_template("report.html.jinja").render(
@@ -60,11 +60,12 @@ def page(experiments: Sequence[Experiment], title: str, left_out: Sequence[str] 
 def _experiment(id: str, experiment: Experiment, players: Players | None) -> dict[str, Any]:
     summary = experiment.summary
     first = summary.runs[0]
+    apart = [f"A separate experiment: it {experiment.apart}."] if experiment.apart else []
     speakers, gaps = speakers_plot(f"{id}-speakers", summary)
     return {
         "id": id,
         "name": experiment.name,
-        "warnings": [*([sentence(experiment.apart)] if experiment.apart else []), *warnings(summary)],
+        "warnings": [*apart, *warnings(summary)],
         "scores": scores_table(summary),
         "folds": runs_table(summary.runs) if len(summary.runs) > 1 else None,
         "facts": facts(summary),

@@ -1,6 +1,6 @@
 """What the papers report of their systems, and how far that can be compared with a run of ``ser``.
 
-Numbers are percent, as printed. Fractions such as 71/88 are whole numbers that the printed percentages stand for.
+Numbers are percent, as printed. Counts such as 71 of 88 are derived from printed percentages.
 """
 
 from dataclasses import dataclass, replace
@@ -16,17 +16,17 @@ class Result:
 
     Attributes:
         corpus: Its name, as in ``protocol.json``.
-        protocol: On what it was measured, in plain words.
-        setting: What else there is to know of it, such as augmentation; may be empty.
-        uar: Unweighted average recall, percent; None if it is not reported.
+        protocol: The split, in words.
+        setting: What distinguishes it, such as augmentation; may be empty.
+        uar: Unweighted average recall, percent; None if not reported.
         deviation: Standard deviation of the UAR over folds and seeds, points.
         wa: Accuracy, percent.
         utterances: How many (or, where the protocol says so, segments) were scored.
         labels: K emotions, in the order of the matrix.
         confusion: (K, K) rows by true emotion, percent.
-        recalls: (K,) percent, where they are reported without the matrix.
+        recalls: (K,) percent, if reported without the matrix.
         supports: (K,) true utterances per emotion.
-        caveats: What stands between this number and one of ours.
+        caveats: Why this number may not be comparable with ours.
     """
 
     corpus: str
@@ -71,7 +71,7 @@ class Published:
 
 
 def published(system: str) -> Published | None:
-    """Return what is published of a system, named as its config, with or without ``_paper``; None if nothing is."""
+    """Return what is published of a system, named as its config, with or without ``_paper``; None for nothing."""
     return _PUBLISHED.get(system.removesuffix("_paper"))
 
 
@@ -93,8 +93,8 @@ _MLFLB = "Yadav, Bastola and Sharma, Speech Emotion Recognition using Convolutio
 # -- CoRNN and its comparisons --
 _TEN_FOLDS = "10 folds (the source: one per speaker) of the 2280 improvised utterances in four emotions"
 _HEADLINE = (
-    "whether the UAR is a mean over folds or of all utterances together is not said, and the two differ by 2 to 3 "
-    "points on this corpus"
+    "the paper does not state whether the UAR is a mean over folds or pooled; the two differ by 2 to 3 points on this "
+    "corpus"
 )
 _ONE_RUN = "a single run: no repetition, no deviation"
 
@@ -110,12 +110,12 @@ _cornn = Result(
         17.47 17.93 22.20 42.40
     """),
     caveats=(
-        "the diagonal of the published matrix averages 63.20, not 65.53: probably the matrix is of all utterances "
-        "together and the headline a mean over folds",
+        "the diagonal of the published matrix averages 63.20, not 65.53: probably the matrix is pooled and the "
+        "headline a mean over folds",
         "the rows fit 291 utterances of anger where the corpus has 289",
         _HEADLINE,
         _ONE_RUN,
-        "the network after 250 epochs was tested; whether 250 was chosen on the tested folds is not said",
+        "the network after 250 epochs was tested; the paper does not state how 250 was chosen",
     ),
 )
 _raw_crnn = Result(
@@ -136,30 +136,30 @@ _acrnn = Result(
 )
 
 # -- the EMO-DB report --
-_BEST_EPOCH = "the best epoch's accuracy on the utterances that chose it: optimistic"
-_SHARED = "speakers are in both train and test: a network is tested on voices it knows"
-_TAIL = "the last 20 % of the files by name for validation, no test: nearly only speakers 15 and 16, unseen"
+_BEST_EPOCH = "the accuracy of the best epoch on the utterances that selected it: optimistic"
+_SHARED = "train and test share speakers"
+_TAIL = "the last 20% of the files by name for validation, no test: nearly only speakers 15 and 16, unseen"
 _SEGMENTS = (
     "segments of one second are scored, not utterances",
     "files by emotion and name, the last ones for validation and test: nearly only unseen speakers",
 )
-_UNPUBLISHED = "the authors' notebook holds a test on unseen segments: 54.72 % (307 of 561)"
+_UNPUBLISHED = "the authors' notebook holds a test on unseen segments: 54.72% (307 of 561)"
 
 _cnn2d_lstm = Result(
     "EMO-DB",
-    "a random 16 % of every emotion for validation (71 of 88), speakers shared",
+    "a random 16% of every emotion for validation (71 of 88), speakers shared",
     wa=80.68,
     utterances=88,
     caveats=(
         _BEST_EPOCH,
         _SHARED,
         "the public code reduces the input to two values per pixel, by normalising over an axis of length one",
-        "the method's own source (Zhao et al. 2019) reports 95.33 % with speakers shared and 95.89 % without",
+        "the method's own source (Zhao et al. 2019) reports 95.33% with speakers shared and 95.89% without",
     ),
 )
 _tail = Result("EMO-DB", _TAIL, utterances=107, caveats=(_BEST_EPOCH, "of 3.5 s, the first 1.44 s are used"))
 _segments = Result(
-    "EMO-DB", "segments of one second of 16 % of the files", utterances=416, caveats=(_BEST_EPOCH, *_SEGMENTS)
+    "EMO-DB", "segments of one second of 16% of the files", utterances=416, caveats=(_BEST_EPOCH, *_SEGMENTS)
 )
 _cnn1d_bilstm = replace(_segments, wa=66.15, caveats=(*_segments.caveats, _UNPUBLISHED))
 
@@ -167,7 +167,7 @@ _cnn1d_bilstm = replace(_segments, wa=66.15, caveats=(*_segments.caveats, _UNPUB
 _UNSTATED = "split, number of runs and deviation are not stated, nor is what it is compared with"
 _RANDOM = "split and number of runs are not stated; probably random, speakers shared"
 _TOO_GOOD = (
-    "far above what such networks reach on unknown speakers (50 to 70 % on RAVDESS): the figure is captioned as "
+    "far above what such networks reach on unseen speakers (50 to 70% on RAVDESS): the figure is captioned as "
     "training accuracy, and the numbers fit no plain hold-out of the corpus; SAVEE's would fit augmentation before "
     "the split"
 )
@@ -181,7 +181,7 @@ _rescnn1d = tuple(
 )
 
 # -- CRNN mLFLB --
-_RANDOM_20 = "a single random 20 % of the files, not by emotion, speakers and sentences shared"
+_RANDOM_20 = "a single random 20% of the files, not by emotion, speakers and sentences shared"
 _ravdess = Result(
     "RAVDESS",
     _RANDOM_20,

@@ -1,9 +1,9 @@
-"""What a report is made of: tables, plots with their text alternative, and how numbers are written."""
+"""What a report is made of: tables, and plots with their text alternative."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ import plotly.graph_objects as go
 
 from ser.evaluation.statistics import Interval
 from ser.report.plots import Cells, Point, confusion_figure, confusion_state
-from ser.runs.folder import Evaluation
+from ser.runs.folder import ROWS_AND_COLUMNS, Evaluation
+from ser.runs.scores import in_words, percent
 
-NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1"}
+# Least widths in a matrix: of a column, of a character of the names of rows, and of the axis beside them.
+CELL_PX, CHARACTER_PX, AXIS_PX = 30, 7, 60
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class TextTable:
         caption: What it shows.
         header: Names of the columns.
         rows: As many cells each.
-        id: Of the table in the page, where a script must find it.
+        id: Of the table in the page, for the page's script.
         words: How many columns, from the first, hold words; the others hold numbers.
-        notes: What to know of the numbers, below them.
+        notes: Remarks below the table.
     """
 
     caption: str
@@ -43,11 +45,12 @@ class Plot:
 
     Attributes:
         id: In the page.
-        description: What is shown, and how to read it: the caption, and the name for those who do not see the plot.
+        description: What is shown, and how to read it: the caption, and the accessible name.
         figure: The plot.
         table: Its numbers.
-        choices: (value, name) of what can be chosen to be shown.
-        states: What the page shows for each choice, where it must be told.
+        choices: (value, name) of what can be chosen.
+        states: What the page shows for each choice.
+        least_px: Its least width; in a narrower window it scrolls.
     """
 
     id: str
@@ -56,17 +59,13 @@ class Plot:
     table: TextTable
     choices: Sequence[tuple[str, str]] = ()
     states: Sequence[Mapping[str, Any]] = ()
+    least_px: int = 0
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script draws, as plain data; NaN is None there."""
+        """What the page's script draws, as plain data; NaN is None."""
         data: dict[str, Any] = json.loads(self.figure.to_json())
         return data
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Write a share in percent; the space does not break."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def sentence(text: str) -> str:
@@ -74,18 +73,11 @@ def sentence(text: str) -> str:
     return text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
-def point(value: float, interval: Interval | None = None) -> Point:
-    """Return what a plot shows of a score; nothing where it is NaN."""
+def point(value: float, interval: Interval) -> Point:
+    """Return a score in a plot; none where it is NaN."""
     if math.isnan(value):
         return Point(None)
-    if interval is None or math.isnan(interval.low):
-        return Point(value)
-    return Point(value, interval.low, interval.high)
-
-
-def remarks(intervals: Sequence[Interval]) -> list[str]:
-    """Return why intervals that are marked with an asterisk are missing, or not to be relied on."""
-    return [f"* {sentence(note)}" for note in dict.fromkeys(interval.note for interval in intervals) if note]
+    return Point(value) if math.isnan(interval.low) else Point(value, interval.low, interval.high)
 
 
 def matrix_plot(id: str, evaluations: Mapping[str, Evaluation]) -> Plot:
@@ -93,7 +85,7 @@ def matrix_plot(id: str, evaluations: Mapping[str, Evaluation]) -> Plot:
 
     Args:
         id: Of the plot.
-        evaluations: By name, of the same labels; the first is shown at first.
+        evaluations: By name, of the same labels; the first is shown until another is chosen.
     """
     labels = next(iter(evaluations.values())).labels
     shown = {name: cells(evaluation.confusion.tolist()) for name, evaluation in evaluations.items()}
@@ -101,14 +93,24 @@ def matrix_plot(id: str, evaluations: Mapping[str, Evaluation]) -> Plot:
         {**confusion_state(matrix), "cells": _plain(matrix), "description": _described(name, evaluations[name])}
         for name, matrix in shown.items()
     ]
-    first = next(iter(shown.values()))
+    choices = [(str(number), name) for number, name in enumerate(evaluations)]
+    first = cells_plot(id, labels, next(iter(shown.values())), str(states[0]["description"]))
+    return replace(first, choices=choices, states=states)
+
+
+def cells_plot(id: str, labels: Sequence[str], matrix: Cells, description: str) -> Plot:
+    """Show the cells of one confusion matrix."""
     return Plot(
         id=id,
-        description=str(states[0]["description"]),
-        figure=confusion_figure(labels, first),
-        table=table_of_cells(labels, first, id=f"{id}-table"),
-        choices=[(str(number), name) for number, name in enumerate(evaluations)],
-        states=states,
+        description=description,
+        figure=confusion_figure(labels, matrix),
+        table=TextTable(
+            f"{ROWS_AND_COLUMNS} A cell holds the share of its row, and utterances.",
+            ["truth", *labels],
+            [[label, *row] for label, row in zip(labels, _plain(matrix), strict=True)],
+            id=f"{id}-table",
+        ),
+        least_px=AXIS_PX + CHARACTER_PX * max(map(len, labels)) + CELL_PX * len(labels),
     )
 
 
@@ -118,19 +120,9 @@ def cells(counts: Sequence[Sequence[int]]) -> Cells:
     for row in counts:
         total = sum(row)
         shares = [count / total if total else None for count in row]
-        texts = ["–" if share is None else f"{100 * share:.0f}%<br>{n}" for share, n in zip(shares, row, strict=True)]
+        texts = ["–" if share is None else f"{percent(share, 0)}<br>{n}" for share, n in zip(shares, row, strict=True)]
         rows.append(list(zip(shares, texts, strict=True)))
     return rows
-
-
-def table_of_cells(labels: Sequence[str], matrix: Cells, id: str) -> TextTable:
-    """Return the text alternative of a confusion matrix."""
-    return TextTable(
-        "Rows are the truth, columns what was recognised: share of the row, utterances",
-        ["truth", *labels],
-        [[label, *row] for label, row in zip(labels, _plain(matrix), strict=True)],
-        id=id,
-    )
 
 
 def _plain(matrix: Cells) -> list[list[str]]:
@@ -138,18 +130,17 @@ def _plain(matrix: Cells) -> list[list[str]]:
 
 
 def _described(name: str, evaluation: Evaluation) -> str:
-    scores = evaluation.scores()
     files = len(set(evaluation.files))
     times = len(evaluation.files) // files  # of several seeds, or of overlapping folds
     count = f"{files} utterances{f', {times} times each' if times > 1 else ''}"
-    said = f"{name}: {count}, " + ", ".join(f"{NAMES[score]} {percent(scores[score])}" for score in NAMES)
+    described = f"{name}: {count}, {in_words(evaluation.scores())}"
     mistakes = evaluation.confusion.copy()
     np.fill_diagonal(mistakes, 0)
     most = int(mistakes.max())
     if not most:
-        return f"{said}. Nothing was confused."
-    truth, recognised = divmod(int(mistakes.argmax()), len(evaluation.labels))
+        return f"{described}. No errors."
+    truth, predicted = divmod(int(mistakes.argmax()), len(evaluation.labels))
     return (
-        f"{said}. Most often confused: {evaluation.labels[truth]}, recognised as {evaluation.labels[recognised]} "
+        f"{described}. Most frequent error: {evaluation.labels[truth]} predicted as {evaluation.labels[predicted]}, "
         f"in {most} of {int(evaluation.confusion[truth].sum())} cases."
     )

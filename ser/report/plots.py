@@ -1,7 +1,7 @@
 """The report's plots, as plotly figures: readable in black and white, and by the colour-blind.
 
-Series differ by dash and marker, not by colour alone; a matrix is of one hue, which grows in darkness with the value.
-Names come from files and folders: what plotly would read in them as markup is escaped.
+Series differ by dash and marker, not by colour alone; a matrix has one hue, darker for larger values. Names come from
+files and folders: markup in them is escaped.
 """
 
 import html
@@ -14,6 +14,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from ser.runs.scores import percent
+
 INK = "#1a1a1a"
 AXIS = {"showline": True, "ticks": "outside"}
 # Okabe and Ito's colours that stand out from white, each with a dash and a marker of its own.
@@ -25,10 +27,9 @@ STYLES = (
 )
 ROW_PX = 30  # height of a row of a dot plot
 CELL_PX = 56  # height of a row of a matrix
-MARKED = 20  # points of a curve at most that are marked one by one
+MARKED = 20  # a curve of so many points or fewer shows each
 LONG = 16  # characters of a name that stands above its row rather than beside it
-
-
+CURVES = {"val": "validation", "train": "training"}
 SCALE = [[0.0, "#ffffff"], [0.5, "#6baed6"], [1.0, "#08306b"]]
 
 Cells = Sequence[Sequence[tuple[float | None, str]]]  # of a matrix: share of the row (None if it is empty), and text
@@ -77,9 +78,9 @@ def confusion_figure(labels: Sequence[str], cells: Cells) -> go.Figure:
         text=changing["text"],
         textfont={"color": changing["ink"], "size": 12},
         mode="text",
-        hovertemplate="truth %{y}, recognised as %{x}: %{text}<extra></extra>",
+        hovertemplate="truth %{y}, predicted as %{x}: %{text}<extra></extra>",
     )
-    figure.update_xaxes(title="recognised as", side="top", type="category", autotickangles=[0, -45, -90])
+    figure.update_xaxes(title="prediction", side="top", type="category", autotickangles=[0, -45, -90])
     figure.update_yaxes(title="truth", autorange="reversed", type="category")
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
@@ -87,7 +88,7 @@ def confusion_figure(labels: Sequence[str], cells: Cells) -> go.Figure:
 
 
 def confusion_state(cells: Cells) -> dict[str, list[Any]]:
-    """Return what of a matrix changes when another fold is chosen: shares, and text and its colour cell by cell."""
+    """Return the parts of a matrix that depend on the chosen fold: shares, and text and its colour cell by cell."""
     flat = [cell for row in cells for cell in row]
     return {
         "z": [[share for share, _ in row] for row in cells],
@@ -97,7 +98,7 @@ def confusion_state(cells: Cells) -> dict[str, list[Any]]:
 
 
 def _legible(share: float) -> str:
-    """Return the colour of a text, black or white, that stands out most from its cell."""
+    """Return the colour of a text, black or white, with the most contrast to its cell."""
     (color,) = sample_colorscale(SCALE, [min(share, 1.0)], colortype="tuple")
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in color]
     luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -113,14 +114,14 @@ def dots_figure(
         rows: N names, the first on top.
         series: N points of each series.
         axis: What the values are.
-        chance: What guessing reaches, if it is to be shown.
+        chance: Chance level, if it is to be shown.
     """
     figure = go.Figure()
     names = [plain(row) for row in rows]
     crowded = any(sum(point.value is not None for point in row) > 1 for row in zip(*series.values(), strict=True))
     for number, (name, points) in enumerate(series.items()):
         color, _, symbol = STYLES[number % len(STYLES)]
-        shift = 0.3 * (number - (len(series) - 1) / 2) if crowded else 0  # no interval lies upon another
+        shift = 0.3 * (number - (len(series) - 1) / 2) if crowded else 0  # intervals do not overlap
         figure.add_scatter(
             x=[point.value for point in points],
             y=[position + shift for position in range(len(rows))],
@@ -160,19 +161,17 @@ def curves_figure(
 
     Args:
         histories: A row per epoch of each run.
-        best: The epoch that validation chose, for the runs where that is known.
-        chance: The UAR that guessing reaches.
+        best: The epoch with the best validation score, for the runs where it is known.
+        chance: The UAR of chance.
     """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for run, history in histories.items():
         for place, score in enumerate(("uar", "loss"), start=1):
-            for number, side in enumerate(("val", "train")):
-                color, dash = (STYLES[0][0], "solid") if number == 0 else (STYLES[1][0], "dot")
-                name = "validation" if side == "val" else "training"
-                measured = [row for row in history if row.get(f"{side}/{score}") is not None]  # not in every epoch
+            for (split, name), (color, *_), dash in zip(CURVES.items(), STYLES[:2], ("solid", "dot"), strict=True):
+                measured = [row for row in history if row.get(f"{split}/{score}") is not None]  # not in every epoch
                 figure.add_scatter(
                     x=[row["epoch"] for row in measured],
-                    y=[row[f"{side}/{score}"] for row in measured],
+                    y=[row[f"{split}/{score}"] for row in measured],
                     mode="lines+markers" if len(measured) <= MARKED else "lines",
                     marker={"size": 5},
                     name=name,
@@ -238,12 +237,12 @@ def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]])
 
 
 def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[float]], chance: float) -> go.Figure:
-    """Draw scores over coverage: what remains when the least certain utterances are refused.
+    """Draw scores over coverage, when the least confident predictions are rejected.
 
     Args:
-        coverage: M shares of utterances that are answered.
+        coverage: M shares of utterances that are accepted.
         scores: M of each score.
-        chance: The UAR that guessing reaches.
+        chance: The UAR of chance.
     """
     figure = go.Figure()
     for number, (name, values) in enumerate(scores.items()):
@@ -254,11 +253,11 @@ def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[flo
             mode="lines",
             name=plain(name),
             line={"color": color, "dash": dash, "width": 2.5},
-            hovertemplate=f"{plain(name)} %{{y:.1%}} of the %{{x:.0%}} that are answered<extra></extra>",
+            hovertemplate=f"{plain(name)} %{{y:.1%}} at a coverage of %{{x:.0%}}<extra></extra>",
         )
     figure.update_xaxes(title="coverage", tickformat=".0%", range=[0, 1.02], showgrid=False, **AXIS)
     figure.add_hline(y=chance, **_chance(chance))
-    figure.update_yaxes(title="score of the answers", tickformat=".0%", range=[0, 1.02])
+    figure.update_yaxes(title="score", tickformat=".0%", range=[0, 1.02])
     return _finished(figure, height=380)
 
 
@@ -268,10 +267,10 @@ def plain(text: str) -> str:
 
 
 def _chance(value: float) -> dict[str, Any]:
-    """Return how a line is drawn that shows what guessing reaches."""
+    """Return the style of the line at chance level."""
     return {
         "line": {"color": INK, "dash": "dash", "width": 1},
-        "annotation_text": f"chance {value:.0%}",
+        "annotation_text": f"chance {percent(value, 0)}",
         "annotation_font_size": 11,
         "layer": "below",
     }
@@ -282,16 +281,18 @@ def _length(low: float | None, high: float | None) -> float:
 
 
 def _interval(point: Point) -> str:
-    return "" if point.low is None or point.high is None else f" ({point.low:.1%} to {point.high:.1%})"
+    return "" if point.low is None or point.high is None else f" ({percent(point.low)} to {percent(point.high)})"
 
 
 def _finished(figure: go.Figure, height: int) -> go.Figure:
-    """Give a figure what all have; dragging scrolls the page instead of zooming."""
+    """Give a figure the common layout; dragging scrolls the page instead of zooming."""
     figure.update_layout(
         template="none",
         height=height,
         margin={"l": 8, "r": 24, "t": 8, "b": 8},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)",  # the shadow of a scrolled matrix shows through
+        plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         dragmode=False,
         hoverlabel={"bgcolor": "white"},

@@ -1,4 +1,4 @@
-"""The report's look at the paper: its own numbers beside ours, and what stands between them."""
+"""The paper's numbers beside ours, and how far they can be compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +7,14 @@ import numpy as np
 
 from ser.evaluation.summary import Summary
 from ser.report.papers import Result, published
-from ser.report.parts import Plot, TextTable, cells, matrix_plot, percent, sentence, table_of_cells
-from ser.report.plots import Cells, confusion_figure
+from ser.report.parts import Plot, TextTable, cells, cells_plot, matrix_plot, sentence
+from ser.report.plots import Cells
+from ser.runs.scores import percent
 
 
 @dataclass(frozen=True)
 class BesideThePaper:
-    """What a paper reports of a system, and what was measured here.
+    """What a paper reports of a system, and our scores.
 
     Attributes:
         text: Which paper.
@@ -39,10 +40,10 @@ def beside_the_paper(id: str, summary: Summary) -> BesideThePaper | None:
     several = len(summary.folds) > 1
     rows = [
         [
-            "measured here",
+            "ours",
             summary.corpus,
             f"{summary.protocol}, {len(summary.folds)} fold{'s' if several else ''}",
-            f"{percent(uar.pooled)} of all" + (f", {percent(uar.mean)} mean of folds" if several else ""),
+            f"{percent(uar.pooled)} pooled" + (f", {percent(uar.mean)} mean of folds" if several else ""),
             percent(wa.pooled),
             str(len(set(summary.pooled.files))),
         ]
@@ -52,7 +53,7 @@ def beside_the_paper(id: str, summary: Summary) -> BesideThePaper | None:
     matrices = [plot for plot in theirs if plot is not None]
     return BesideThePaper(
         text=[f"{entry.paper}.", *_recalls(results)],
-        table=TextTable("The paper's numbers, and those measured here", header, rows, words=3),
+        table=TextTable("Our scores and the paper's", header, rows, words=3),
         caveats=_caveats(summary, results),
         matrices=[_ours(f"{id}-ours", summary, results), *matrices] if matrices else [],
     )
@@ -71,14 +72,14 @@ def _recalls(results: Sequence[Result]) -> list[str]:
 def _caveats(summary: Summary, results: Sequence[Result]) -> list[str]:
     found = []
     if summary.synthetic:
-        found.append("Measured here on synthetic speech: nothing can be compared.")
-    elif elsewhere := sorted({result.corpus for result in results} - {summary.corpus}):
-        found.append(f"The paper measured on {', '.join(elsewhere)}, not on {summary.corpus}: nothing can be compared.")
+        found.append("Our scores are of synthetic speech: they cannot be compared.")
+    elif others := sorted({result.corpus for result in results} - {summary.corpus}):
+        found.append(f"The paper's corpus is {', '.join(others)}, not {summary.corpus}: scores cannot be compared.")
     for result in results:
         if result.labels and set(result.labels) != set(summary.pooled.labels):
             found.append(f"The paper's emotions on {result.corpus} are {', '.join(result.labels)}.")
         if result.utterances and result.corpus == summary.corpus:
-            found.append(f"The paper's score is of {result.utterances} utterances or segments: {result.protocol}.")
+            found.append(f"The paper's score is over {result.utterances} utterances or segments: {result.protocol}.")
     found += [sentence(caveat) for result in results for caveat in result.caveats]
     return list(dict.fromkeys(found))
 
@@ -93,7 +94,7 @@ def _scores(result: Result) -> list[str]:
 
 
 def _printed(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} %"
+    return "–" if value is None else percent(value / 100, 2)
 
 
 def _ours(id: str, summary: Summary, results: Sequence[Result]) -> Plot:
@@ -106,7 +107,7 @@ def _ours(id: str, summary: Summary, results: Sequence[Result]) -> Plot:
         ours = replace(
             ours, labels=list(wanted), targets=position[ours.targets], probabilities=ours.probabilities[:, order]
         )
-    return matrix_plot(id, {"Measured here": ours})
+    return matrix_plot(id, {"Ours": ours})
 
 
 def _theirs(id: str, result: Result) -> Plot | None:
@@ -118,9 +119,4 @@ def _theirs(id: str, result: Result) -> Plot | None:
         if counts is not None
         else [[(share / 100, f"{share:.0f}%") for share in row] for row in result.confusion.tolist()]
     )
-    return Plot(
-        id=id,
-        description=f"{_name(result).capitalize()}: {result.corpus}, {result.protocol}.",
-        figure=confusion_figure(result.labels, shown),
-        table=table_of_cells(result.labels, shown, id=f"{id}-table"),
-    )
+    return cells_plot(id, result.labels, shown, f"{_name(result).capitalize()}: {result.corpus}, {result.protocol}.")

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ser.errors import JobEnded
 from ser.parallel import Share, Workers
 from ser.runs.folder import RunFolder
+from ser.runs.scores import percent
 
 LOOK_EVERY_S = 0.2
 STOP_WITHIN_S = 10.0  # a fit that is interrupted ends its W&B run
@@ -246,7 +247,7 @@ class _Display:
                     print(f"{fit.name}: started, see {fit.log}", flush=True)
             if not self.bars.disable and (rows := fit.epochs()):
                 score = rows[-1].get("val/uar")
-                status = f"epoch {rows[-1]['epoch']}" + (f", val UAR {float(score):.1%}" if score else "")
+                status = f"epoch {rows[-1]['epoch']}" + (f", val UAR {percent(float(score))}" if score else "")
                 self.bars.update(self.lines[fit.name], completed=len(rows), status=status)
         self.bars.refresh()
 

@@ -27,11 +27,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ser.errors import UserError, cannot_create
-from ser.runs.scores import FloatArray, IntArray, confusion_matrix, macro_f1, recalls, uar, wa
+from ser.runs.scores import SCORES, FloatArray, IntArray, confusion_matrix, in_words, percent, recalls
 from ser.settings.names import OptionalName
 from ser.terminal.tables import PlainTable, literal, side_by_side
 
 SYNTHETIC = "Synthetic speech, for trying and testing: these scores say nothing about real voices."
+ROWS_AND_COLUMNS = "Rows are the truth, columns the predictions."
 
 
 @dataclass
@@ -154,9 +155,7 @@ class Evaluation:
     def scores(self) -> dict[str, Any]:
         """Return UAR, WA, macro-F1, recalls, the confusion matrix and the number of utterances, as plain data."""
         return {
-            "uar": uar(self.confusion).item(),
-            "wa": wa(self.confusion).item(),
-            "macro_f1": macro_f1(self.confusion).item(),
+            **{name: score(self.confusion).item() for name, score in SCORES.items()},
             "recalls": {label: None if math.isnan(value) else value for label, value in self.recalls.items()},
             "confusion": self.confusion.tolist(),
             "utterances": len(self.targets),
@@ -193,13 +192,11 @@ class Evaluation:
         headers, legend = side_by_side(self.labels, console.width - row_names)
         table = PlainTable([""], [*headers, "recall"], narrow=True)
         for label, row in zip(self.labels, self.confusion.tolist(), strict=True):
-            recall = self.recalls[label]
-            table.add_row(label, *map(str, row), "–" if math.isnan(recall) else f"{recall:.1%}")
+            table.add_row(label, *map(str, row), percent(self.recalls[label]))
         console.print(literal(title))  # not the table's own, which would be wrapped to its width
         console.print(table)
-        print(f"Rows are the truth, columns what was predicted. {legend}".rstrip())
-        scores = self.scores()
-        print(f"UAR {scores['uar']:.1%}   WA {scores['wa']:.1%}   macro-F1 {scores['macro_f1']:.1%}")
+        print(f"{ROWS_AND_COLUMNS} {legend}".rstrip())
+        print(in_words(self.scores(), "   "))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
-"""UAR, WA and macro-F1 of many confusion matrices at once, in NumPy; `ser.training.metrics` has them in torch.
+"""UAR, WA and macro-F1 of many confusion matrices at once, in NumPy, and how they are written.
+
+`ser.training.metrics` has them in torch.
 
 A confusion matrix counts utterances, rows by true class and columns by predicted class. It need not hold whole
-numbers: the mean of several runs' matrices is one, too. A class without a true utterance has no recall and is left out
+numbers: the mean of several runs' matrices is one too. A class without a true utterance has no recall and is left out
 of the UAR, as in scikit-learn's ``balanced_accuracy_score``.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,25 @@ def wa(confusions: Counts) -> FloatArray:
 def macro_f1(confusions: Counts) -> FloatArray:
     """Return the mean F1 of the classes that occur, as truth or as prediction, in [0, 1]; (..., K, K) to (...)."""
     return _mean(_shares(2 * _hits(confusions), confusions.sum(axis=-2) + confusions.sum(axis=-1)))
+
+
+SCORES = {"uar": uar, "wa": wa, "macro_f1": macro_f1}
+NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1"}
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share in percent; a dash where it is None or NaN."""
+    return "–" if share is None or math.isnan(share) else f"{share:.{digits}%}"
+
+
+def points(share: float, sign: str = "") -> str:
+    """Write a share, or a difference of shares, in percentage points; with the sign "+", with its sign."""
+    return "–" if math.isnan(share) else f"{100 * share:{sign}.1f}"
+
+
+def in_words(scores: Mapping[str, float], separator: str = ", ") -> str:
+    """Write UAR, WA and macro-F1 in a line."""
+    return separator.join(f"{name} {percent(scores[key])}" for key, name in NAMES.items())
 
 
 def confusion_matrix(targets: IntArray, predicted: IntArray, classes: int) -> IntArray:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.live import Live
 
+from ser.runs.scores import percent, points
 from ser.sweep.trials import ended_and_running
 from ser.terminal.tables import PlainTable
 
@@ -141,7 +142,7 @@ def _rows(trials: Sequence[FrozenTrial]) -> Iterator[list[Any]]:
     """Yield a row for each trial: number, state, score in percent, settings, epochs and run folders."""
     for trial in sorted(trials, key=lambda trial: (-_best_so_far(trial), trial.number)):
         state = f"failed: {trial.user_attrs['error']}" if "error" in trial.user_attrs else _state(trial)
-        score = f"{100 * _best_so_far(trial):.1f}" if _best_so_far(trial) >= 0 else ""
+        score = points(_best_so_far(trial)) if _best_so_far(trial) >= 0 else ""
         folders = ", ".join(map(str, trial.user_attrs.get("runs", {}).get("folders", [])))
         yield [trial.number, state, score, *map(_brief, _settings(trial, trials)), _epochs(trial), folders]
 
@@ -189,11 +190,6 @@ def _figures(study: Study) -> Iterator[tuple[str, str, list[Any]]]:
         for name in study.best_trial.params
     ]
     yield "Parameters", "Every completed trial by each parameter; the later the trial, the darker.", slices
-
-
-def percent(share: float) -> str:
-    """Write a share as the papers do."""
-    return f"{share:.1%}"
 
 
 def _score(trial: FrozenTrial) -> str:

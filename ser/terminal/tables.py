@@ -20,10 +20,16 @@ class PlainTable(Table):
         numbers: Headers of the columns of numbers, to the right of these.
         title: Of the table.
         narrow: Leave one space between columns instead of two.
+        whole_numbers: Never break a number into two lines, however narrow the columns of words become.
     """
 
     def __init__(
-        self, words: Sequence[str], numbers: Sequence[str] = (), title: str | None = None, narrow: bool = False
+        self,
+        words: Sequence[str],
+        numbers: Sequence[str] = (),
+        title: str | None = None,
+        narrow: bool = False,
+        whole_numbers: bool = False,
     ) -> None:
         super().__init__(
             title=None if title is None else literal(title),
@@ -35,7 +41,7 @@ class PlainTable(Table):
         for header in words:
             self.add_column(literal(header), overflow="fold")
         for header in numbers:
-            self.add_column(literal(header), justify="right", overflow="fold")
+            self.add_column(literal(header), justify="right", overflow="fold", no_wrap=whole_numbers)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row of texts."""

@@ -246,5 +246,5 @@ def test_of_many_folds_the_first_are_looked_at(ser, tmp_path, cache_dir):
     options = ["--data.root", tmp_path / "mine", "--data.speaker_pattern", ".*", "--data.cache_dir", cache_dir]
     code, said, _ = ser("--data", "EmotionFolders", *options)
     assert code == 0
-    assert "folds: 210; the first 200 were looked at" in said
+    assert "folds: 210; only the first 200 were checked" in said
     assert "Verdict: a fit would run" not in said

@@ -120,11 +120,14 @@ MISTAKES = {
     "network without parameters": (["--model.net", "ser.data.LogMel"], "LogMel has no parameters to train"),
     "class of another kind": (
         ["--data", "ser.models.CoRNN"],
-        "data: ser.models.CoRNN is no SpeechCorpus. Valid: AudioFo",
+        "data: ser.models.CoRNN is not a subclass of SpeechCorpus. Valid: AudioFo",
     ),
-    "optimiser that is none": (["--optimizer", "torch.nn.Linear"], "optimizer: torch.nn.Linear is no Optimizer"),
+    "optimiser that is none": (
+        ["--optimizer", "torch.nn.Linear"],
+        "optimizer: torch.nn.Linear is not a subclass of Optimizer",
+    ),
     "corpus without labels": (["--data", "AudioFolder"], "fit needs recordings with known emotions and speakers"),
-    "option without a value": (["--data.root"], "--data, or an option below it, is given without a value"),
+    "option without a value": (["--data.root"], "--data, or an option below it, lacks its value"),
     "text for a number": (["--optimizer.lr", "abc"], "optimizer.lr: expected float; found 'abc'"),
     "text for a whole number": (["--data.fold", "abc"], "data.fold: expected int; found 'abc'"),
     "speakers of no side": (
@@ -176,7 +179,7 @@ CONFIGS = {
         b"data:\n\tfold: 3\n",
         "The config c.yaml is not valid YAML: line 2, column 1: found character that cannot start",
     ),
-    "binary": (bytes(range(256)), "The config c.yaml is no text in UTF-8"),
+    "binary": (bytes(range(256)), "The config c.yaml is not text in UTF-8"),
     "twice": (b"seed_everything: 1\nseed_everything: 2\n", "line 2 repeats 'seed_everything' of line 1"),
     "misspelt": (b"optimzer:\n  class_path: Adam\n", "There is no option '--optimzer'. Did you mean '--optimizer'?"),
     "misspelt below": (b"data:\n  init_args:\n    batchsize: 3\n", "Did you mean 'batch_size'?"),
@@ -211,7 +214,7 @@ def test_the_config_that_chose_the_corpus_is_named(refused, verb):
     soundfile.write("03a01Fa.wav", [0.0, 0.5, -0.5], 8000)
     for root in (".", "nowhere"):
         said = refused(*verb, "--data.root", root)
-        assert f"The corpus Synthetic was chosen by {CONFIG}: for another, add --data NAME" in said
+        assert f"The config {CONFIG} names the corpus Synthetic: for another, add --data NAME" in said
     assert "was chosen by" not in refused(*verb, "--data", "RAVDESS", "--data.root", ".")
 
 

@@ -95,7 +95,7 @@ def with_transform(name, arguments="p: 1.0"):
 
 BAD = {
     "misspelt transform": (with_transform("audiomentations.TimeStrech"), "Did you mean 'TimeStretch'?"),
-    "no transform": (with_transform("torch.nn.ReLU", ""), "torch.nn.ReLU is no BaseWaveformTransform"),
+    "no transform": (with_transform("torch.nn.ReLU", ""), "torch.nn.ReLU is not a subclass of BaseWaveformTransform"),
     "misspelt argument": (with_transform("audiomentations.TimeStretch", "min_rat: 1"), "Did you mean 'min_rate'?"),
     "argument that the library refuses": (
         with_transform("audiomentations.TimeStretch", "min_rate: 20, max_rate: 20, p: 1.0"),
@@ -103,7 +103,7 @@ BAD = {
     ),
     "argument that the library refuses without a word": (
         with_transform("audiomentations.Gain", "p: 2.0"),
-        "Could not construct Gain(p=2.0): one of these is out of its range",
+        "Could not construct Gain(p=2.0): an argument is out of range",
     ),
     "folder of noises that is not there": (
         with_transform("audiomentations.AddBackgroundNoise", "sounds_path: nowhere, p: 1.0"),

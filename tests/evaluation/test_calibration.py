@@ -107,7 +107,7 @@ def test_a_run_is_calibrated_by_its_validation_side():
     assert temperature == fit_temperature(run.validation.probabilities, run.validation.targets)
     assert temperature != fit_temperature(run.test.probabilities, run.test.targets)
     before, now = (
-        reliability(side.probabilities, side.targets).expected_calibration_error for side in (run.test, after)
+        reliability(split.probabilities, split.targets).expected_calibration_error for split in (run.test, after)
     )
     assert now < before / 2
     assert after.confusion.tolist() == run.test.confusion.tolist()
@@ -134,10 +134,10 @@ def test_refusing_by_hand():
 def test_scores_at_every_threshold_are_scikit_learns():
     probabilities, targets = drawn(150)
     found = selective(probabilities, targets)
-    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     for threshold, coverage, wa, uar in zip(found.threshold, found.coverage, found.wa, found.uar, strict=True):
         kept = confidence >= threshold
         assert coverage == pytest.approx(kept.mean())
-        assert wa == pytest.approx(accuracy_score(targets[kept], said[kept]))
-        assert uar == pytest.approx(balanced_accuracy_score(targets[kept], said[kept]))
+        assert wa == pytest.approx(accuracy_score(targets[kept], predicted[kept]))
+        assert uar == pytest.approx(balanced_accuracy_score(targets[kept], predicted[kept]))
     assert found.coverage[-1] == 1

@@ -114,8 +114,8 @@ def test_only_seeds_that_all_have_are_compared(write):
         assert len(summary.runs) == 18
     left_out = [note for note in comparison.notes if "left out" in note]
     assert len(left_out) == 18
-    assert "runs/one/fold0-seed1 is left out: not all have its fold with its seed." in left_out
-    assert "runs/other/fold8-seed4 is left out: not all have its fold with its seed." in left_out
+    assert "runs/one/fold0-seed1 is left out: not all experiments have its fold and seed." in left_out
+    assert "runs/other/fold8-seed4 is left out: not all experiments have its fold and seed." in left_out
 
 
 def test_runs_of_other_seeds_are_compared_as_they_are(write):
@@ -123,7 +123,7 @@ def test_runs_of_other_seeds_are_compared_as_they_are(write):
     write("other", folds=[3], seeds=(2,))
     comparison = compared("one", "other")
     assert [len(summary.runs) for summary in comparison.summaries.values()] == [1, 1]
-    assert comparison.contrasts["other"].difference.interval.note == "no interval for other speakers from one speaker"
+    assert comparison.contrasts["other"].difference.interval.note == "no interval for unseen speakers from one speaker"
     assert not [note for note in comparison.notes if "left out" in note]
 
 
@@ -145,13 +145,13 @@ def test_what_all_or_some_note_is_passed_on(write):
     notes = compared("one", "other").notes
     assert shared in notes
     assert any("Synthetic speech" in note for note in notes)
-    write("third", notes=["A file lies on two sides."])
-    assert "third: A file lies on two sides." in compared("one", "third").notes
+    write("third", notes=["A file is in two splits."])
+    assert "third: A file is in two splits." in compared("one", "third").notes
 
 
 # -- what is refused --
 
-SIDES = {"train": {"files": ["a", "b"]}, "val": {"files": ["c"]}, "test": {"files": ["d"]}}
+SPLITS = {"train": {"files": ["a", "b"]}, "val": {"files": ["c"]}, "test": {"files": ["d"]}}
 DIFFERENCES = {
     "corpus": ({"corpus": "Other"}, "their corpora differ, Made / Other"),
     "emotions": (
@@ -161,7 +161,7 @@ DIFFERENCES = {
     "merged": ({"merge": {"excited": "joy"}}, "their merged emotions differ, none / excited: joy"),
     "protocol": (
         {"protocol": {"class_path": "ser.protocols.kfold.SpeakerKFold", "init_args": {"k": 5}}},
-        "their protocols differ, LeaveOneSpeakerOut with validation_speaker: None / SpeakerKFold with k: 5",
+        "their protocols differ, LeaveOneSpeakerOut / SpeakerKFold (k=5)",
     ),
     "files": (
         {"train": {"files": ["a"]}, "val": {"files": ["c", "e", "f"]}},
@@ -176,10 +176,10 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize(("changes", "message"), DIFFERENCES.values(), ids=DIFFERENCES.keys())
-def test_what_was_not_measured_on_the_same_is_refused_saying_how(write, changes, message):
-    write("one", folds=[0], **SIDES)
-    write("other", folds=[0], fingerprint="another", **{**SIDES, **changes})
-    with pytest.raises(UserError, match="one and other were not measured on the same") as refusal:
+def test_experiments_of_different_data_are_refused_saying_how(write, changes, message):
+    write("one", folds=[0], **SPLITS)
+    write("other", folds=[0], fingerprint="another", **{**SPLITS, **changes})
+    with pytest.raises(UserError, match="one and other were not tested on the same data") as refusal:
         compared("one", "other")
     assert message in str(refusal.value)
 
@@ -191,7 +191,7 @@ def test_other_folds_are_refused(write):
         compared("one", "other")
 
 
-def test_predictions_of_a_part_of_the_test_side_are_refused(write):
+def test_predictions_of_a_part_of_the_test_split_are_refused(write):
     write("one", folds=[0])
     write("other", folds=[0])
     predictions = RUNS / "other/fold0-seed1/predictions.csv"
@@ -229,7 +229,7 @@ def test_what_cannot_be_compared_does_not_keep_the_others_from_it(write):
     comparison = compared("one", "two", "stray", "three")
     assert comparison.contrasts == compared("one", "two", "three").contrasts
     (note,) = [note for note in comparison.notes if "stray" in note]
-    assert note.startswith("stray is left out: it and one were not measured on the same, their folds differ")
+    assert note.startswith("stray is left out: it and one were not tested on the same data: their folds differ")
 
 
 # -- the verb --
@@ -245,7 +245,10 @@ def test_a_folder_of_two_settings_is_two_experiments(write, capsys):
         ("mixed: fold0-seed1 and 8 more", 9),
         ("other", 9),
     ]
-    assert any("fold0-seed1-2 stands apart from fold0-seed1: optimizer.lr (0.001 / 0.5)" in n for n in printed["notes"])
+    assert any(
+        "fold0-seed1-2 is a separate experiment: it differs from fold0-seed1 in optimizer.lr (0.001 / 0.5)" in n
+        for n in printed["notes"]
+    )
     assert any("mixed: fold0-seed1-2 is left out: it and" in note for note in printed["notes"])
 
 
@@ -264,7 +267,7 @@ def test_of_two_runs_alike_the_newer_counts_and_the_other_is_named(write, capsys
     write("other", folds=range(9), skill=GOOD)
     assert main(["compare", "runs/one", "runs/other"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "runs/one/fold0-seed1 is of the same settings, fold and seed as fold0-seed1-2, which is newer" in printed
+    assert "runs/one/fold0-seed1 has the settings, fold and seed of fold0-seed1-2, which is newer" in printed
 
 
 def test_what_is_no_finished_fit_is_named(write, capsys):
@@ -336,10 +339,10 @@ def test_the_table_says_what_was_found(write, capsys):
     difference = comparison.contrasts["good"].difference
     assert f"{100 * difference.value:+.1f}" in printed
     assert str(difference.interval) in printed
-    assert "p values are corrected for 2 comparisons (Holm)" in printed
-    assert "good has a higher UAR than bad, and would for other speakers (p < 0.001)." in printed
-    assert "That worse and bad differ in UAR is not shown." in printed
-    assert "Note: tested on 9 of 10 speakers, not on s09" in printed
+    assert "Both are corrected for 2 comparisons (Holm)" in printed
+    assert "good has a significantly higher UAR across speakers than bad (p < 0.001)." in printed
+    assert "worse and bad do not differ significantly in UAR across speakers." in printed
+    assert "Note: tested on 9 of 10 speakers, without s09" in printed
 
 
 def test_too_few_speakers_are_marked(write, capsys):
@@ -349,7 +352,7 @@ def test_too_few_speakers_are_marked(write, capsys):
     printed = capsys.readouterr().out
     assert "]*" in printed
     assert "* only 3 speakers" in printed
-    assert "other has a higher UAR than one, and would for other speakers, if so few can tell* (p " in printed
+    assert "other has a significantly higher UAR across speakers than one* (p " in printed
 
 
 def test_machines_read_the_same(write, capsys):
@@ -381,5 +384,5 @@ def test_runs_of_real_fits_are_compared(cache, tmp_path, monkeypatch, capsys):
         scores = json.loads(Path(folder, run, "metrics.json").read_text())["test"]
         assert f"{100 * scores['uar']:.1f}" in printed
         assert f"cornn-synthetic/{run}" in printed
-    assert "no interval for other speakers from one speaker" in printed
+    assert "no interval for unseen speakers from one speaker" in printed
     assert "Synthetic speech" in printed

@@ -22,8 +22,8 @@ def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), se
     """A run whose network is right in two cases of three."""
     random = np.random.default_rng([fold, 5])  # what is tested depends on the fold alone
     targets = random.choice([i for i in range(len(labels)) if i != absent], count)
-    said = np.random.default_rng([fold, seed])
-    guesses = np.where(said.random(count) < 0.67, targets, said.integers(0, len(labels), count))
+    answers = np.random.default_rng([fold, seed])
+    guesses = np.where(answers.random(count) < 0.67, targets, answers.integers(0, len(labels), count))
     protocol = {
         "corpus": "Made",
         "labels": labels,
@@ -49,20 +49,20 @@ def made_run(fold, seed=1, *, count=30, labels=LABELS, absent=None, notes=(), se
     return StoredRun(path, config, protocol, {"fit": {"epochs": 10 + fold}}, test, None, [], model or {})
 
 
-def truth_and_said(evaluations):
+def truth_and_predictions(evaluations):
     truth = np.concatenate([evaluation.targets for evaluation in evaluations])
-    said = np.concatenate([evaluation.predicted for evaluation in evaluations])
-    return truth, said
+    predicted = np.concatenate([evaluation.predicted for evaluation in evaluations])
+    return truth, predicted
 
 
 def scores(*runs):
     """UAR, WA and macro-F1 by scikit-learn."""
-    truth, said = truth_and_said([run.test for run in runs])
+    truth, predicted = truth_and_predictions([run.test for run in runs])
     there = sorted(set(truth))
     return {
-        "uar": recall_score(truth, said, average="macro", labels=there),
-        "wa": accuracy_score(truth, said),
-        "macro_f1": f1_score(truth, said, average="macro", labels=sorted({*truth, *said})),
+        "uar": recall_score(truth, predicted, average="macro", labels=there),
+        "wa": accuracy_score(truth, predicted),
+        "macro_f1": f1_score(truth, predicted, average="macro", labels=sorted({*truth, *predicted})),
     }
 
 
@@ -80,9 +80,9 @@ def test_folds_are_averaged_and_utterances_pooled():
     assert [fold.number for fold in summary.folds] == [0, 1, 2, 3]
     assert [fold.tests for fold in summary.folds] == SPEAKERS
     assert [fold.epochs for fold in summary.folds] == [10, 11, 12, 13]
-    truth, said = truth_and_said([run.test for run in runs])
-    assert summary.pooled.confusion.tolist() == confusion_matrix(truth, said).tolist()
-    recalls = recall_score(truth, said, average=None)
+    truth, predicted = truth_and_predictions([run.test for run in runs])
+    assert summary.pooled.confusion.tolist() == confusion_matrix(truth, predicted).tolist()
+    recalls = recall_score(truth, predicted, average=None)
     for label, recall in zip(LABELS, recalls, strict=True):
         assert summary.recalls[label].value == pytest.approx(recall)
         assert summary.recalls[label].interval.low < recall < summary.recalls[label].interval.high
@@ -133,8 +133,8 @@ def test_notes_say_what_is_shared_and_what_is_missing():
     notes = summarise(runs).notes
     assert notes == [
         "2 speakers are shared (fold 0, 1)",
-        "tested on 3 of 4 speakers, not on dan",
-        "incomplete: there is no fold 2 with seed 2",
+        "tested on 3 of 4 speakers, without dan",
+        "incomplete: no fold 2 with seed 2",
     ]
     assert summarise([made_run(fold) for fold in range(4)]).notes == []
 
@@ -159,7 +159,7 @@ def test_a_summary_is_plain_data_and_prints(capsys):
         f"{100 * uar.mean:.1f} ± {100 * uar.fold_deviation:.1f}",
         f"± {100 * uar.seed_deviation:.1f}",
         f"[{100 * uar.interval.low:.1f}, {100 * uar.interval.high:.1f}]*",
-        "2 seeds added up",
+        "sum of 2 seeds",
     ):
         assert expected in printed
 
@@ -184,7 +184,7 @@ def test_a_summary_is_plain_data_and_prints(capsys):
         ([made_run(1, settings={"data": {"sampling": "balanced"}})], "differ in data.sampling"),
         ([made_run(1, model={"checkpoint": "a.ckpt", "sha256": "ab"})], "differ in checkpoint"),
         ([made_run(0)], "both of fold 0 with seed 1"),
-        ([made_run(0, 2, fingerprint="another")], "the corpus has changed"),
+        ([made_run(0, 2, fingerprint="another")], "the corpus changed in between"),
     ],
 )
 def test_runs_that_measure_different_things_are_refused(others, message):
@@ -206,21 +206,21 @@ def test_folds_whose_tests_hold_other_emotions_are_named(capsys):
     (note,) = summary.notes
     assert "fold 0 (ann) lacks calm; fold 3 (dan) lacks anger" in note
     assert "UAR and macro-F1 are over fewer emotions" in note
-    assert "the mean over folds is of unlike scores" in note
+    assert "compare the pooled score, not the mean over folds" in note
     assert [fold["lacks"] for fold in summary.plain()["folds"]] == [["calm"], [], [], ["anger"]]
     print_summary(summary)
     assert note in capsys.readouterr().out
     everywhere = summarise([made_run(fold, absent=2) for fold in range(4)]).notes
     assert len(everywhere) == 1
-    assert "unlike" not in everywhere[0]
+    assert "mean over folds" not in everywhere[0]
 
 
-def test_what_was_scored_of_the_test_is_said():
+def test_partly_scored_tests_are_noted():
     notes = summarise([made_run(fold, count=8, test={"utterances": 16}) for fold in range(4)]).notes
-    assert notes[0] == "only a part of a test was scored: 8 of 16 utterances in fold0-seed1"
+    assert notes[0] == "only part of a test set was scored: 8 of 16 utterances in fold0-seed1"
     limited = {"trainer": {"limit_train_batches": 1, "limit_val_batches": 1.0, "overfit_batches": 0.0}}
     notes = summarise([made_run(fold, settings=limited) for fold in range(4)]).notes
-    assert notes == ["not all of a split was used in training: limit_train_batches is 1"]
+    assert notes == ["only part of a split was used in training: limit_train_batches is 1"]
 
 
 FOREIGN = {
@@ -236,17 +236,17 @@ FOREIGN = {
 
 def test_a_tested_checkpoint_is_named_with_what_it_was_trained_on(capsys):
     summary = summarise([made_run(fold, model=FOREIGN) for fold in range(4)])
-    (said,) = summary.notes
-    assert said == (
-        "trained on Elsewhere (synthetic speech) fold 3 (speakers yan, zoe; chosen on xia), then on There fold 0 "
-        "(speakers wim; chosen on vic), tested on Made (speakers ann, bob, cat, dan): checkpoint "
+    (note,) = summary.notes
+    assert note == (
+        "trained on Elsewhere (synthetic speech) fold 3 (speakers yan, zoe; selected on xia), then on There fold 0 "
+        "(speakers wim; selected on vic), tested on Made (speakers ann, bob, cat, dan): checkpoint "
         "runs/a/fold0-seed1/checkpoints/best.ckpt, SHA-256 0123456789ab, system theirs"
     )
     assert summary.system == "theirs"
     assert summary.plain()["runs"][0]["model"] == FOREIGN
     print_summary(summary)
     printed = capsys.readouterr().out
-    assert said in printed
+    assert note in printed
     assert "seed" not in printed.splitlines()[0]
 
 
@@ -271,13 +271,13 @@ def test_the_tables_fit_80_columns_whatever_the_names(monkeypatch, capsys):
             assert any(line.removeprefix(label).split()[: len(labels)] == list(map(str, counts)) for line in tables)
 
 
-def test_what_several_runs_said_of_a_speaker_is_added_up():
-    def said(speakers, targets, predicted):
+def test_predictions_of_several_runs_are_summed_by_speaker():
+    def evaluated(speakers, targets, predicted):
         probabilities = np.eye(2)[predicted]
         return Evaluation(["a", "b"], [""] * len(speakers), speakers, np.array(targets), probabilities)
 
     speakers, confusions = speaker_confusions(
-        [said(["eve", "bob", "eve"], [0, 1, 1], [0, 0, 1]), said(["bob", "ann"], [1, 0], [1, 1])]
+        [evaluated(["eve", "bob", "eve"], [0, 1, 1], [0, 0, 1]), evaluated(["bob", "ann"], [1, 0], [1, 1])]
     )
     assert speakers == ["ann", "bob", "eve"]
     assert confusions.tolist() == [[[0, 1], [0, 0]], [[0, 0], [1, 1]], [[1, 0], [0, 1]]]

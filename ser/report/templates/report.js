@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures, and shows the fold that is chosen. All numbers come from the page.
+// Draws the figures, and shows the chosen fold. All numbers come from the page.
 const settings = { responsive: true, displayModeBar: false, showTips: false };
 const drawn = [...document.querySelectorAll("script.figure")].map((script) => {
   const figure = JSON.parse(script.textContent);
