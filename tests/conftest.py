@@ -1,5 +1,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import ClassVar
 
@@ -120,6 +122,14 @@ def make_trainer(tmp_path) -> Callable[..., Trainer]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def starting() -> BaseContext:
+    """The way to start processes that compute with torch, which a fork of this one could not; load it once for all."""
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(["torch", "lightning.pytorch", "sklearn.metrics"])
+    return context
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_workers_die_with_a_killed_parent():
     parent.kill()
     parent.join()
     assert parent.pid not in workers
-    for _ in range(100):
+    for _ in range(600):
         if not any(_alive(worker) for worker in workers):
             return
         time.sleep(0.05)

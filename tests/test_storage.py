@@ -20,9 +20,12 @@ def test_a_write_that_is_killed_leaves_the_old_content_or_the_new(tmp_path):
     moments = random.Random(1)
     seen = set()
     for _ in range(20):
+        before = path.stat().st_mtime_ns
         writer = multiprocessing.get_context("fork").Process(target=rewrite, args=(path,))
         writer.start()
-        time.sleep(0.02 + moments.uniform(0, 0.03))
+        while path.stat().st_mtime_ns == before:  # it has begun
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.03))
         writer.kill()
         writer.join()
         content = path.read_bytes()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,13 @@ def arguments(cache, root, *options):
 def experiment(cache, tmp_path_factory):
     """The folder of two folds, tracked without an account, with what was printed in it."""
     root = tmp_path_factory.mktemp("crossval")
-    environment = {"HOME": str(root), "WANDB_MODE": "offline", "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-m", "ser", *arguments(cache, root, "--jobs", 2)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
-    assert done.returncode == 0, done.stderr
-    (root / "printed").write_text(done.stdout)
+    with pytest.MonkeyPatch.context() as patch, (root / "printed").open("w") as printed, redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["ser"])
+        patch.setenv("HOME", str(root))  # no .netrc
+        patch.setenv("WANDB_MODE", "offline")
+        patch.delenv("WANDB_API_KEY", raising=False)
+        patch.chdir(root)
+        assert main(arguments(cache, root, "--jobs", 2)) == 0
     return root / "cornn-synthetic"
 
 

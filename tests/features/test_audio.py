@@ -374,13 +374,13 @@ def test_a_memory_that_makes_no_sense_is_not_believed(tmp_path, content):
 
 
 def look_together(paths, memory, start, looks):
-    inspect = audio._inspect
+    decode = audio.decode
 
     def noted(path):
         (path.parent / f"seen.{os.getpid()}.{path.name}").touch()
-        return inspect(path)
+        return decode(path)
 
-    audio._inspect = noted
+    audio.decode = noted
     start.wait()
     looks.put(inspect_files(paths, memory))
 

@@ -1,5 +1,6 @@
 """What holds for every network that several processes train together."""
 
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,10 @@ def train_a_half(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Learnt]:
+def halves(tmp_path_factory: pytest.TempPathFactory, starting: BaseContext) -> list[Learnt]:
     folder = tmp_path_factory.mktemp("together")
-    torch.multiprocessing.spawn(train_a_half, args=(folder,), nprocs=2)
+    method = starting.get_start_method()
+    torch.multiprocessing.start_processes(train_a_half, args=(folder,), nprocs=2, start_method=method)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

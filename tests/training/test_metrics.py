@@ -7,7 +7,6 @@ import torch.distributed
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
-from torch.multiprocessing import get_context
 
 from ser.runs import scores
 from ser.training.metrics import MacroF1, emotion_metrics, macro_f1, recalls, uar, wa
@@ -89,10 +88,9 @@ def _score(rank, address, results):
 SHARES = [([0, 0, 1, 2, 2], [0, 1, 1, 2, 3]), ([0, 1, 1], [0, 2, 1])]  # of unequal size, and class 3 is absent
 
 
-def test_scores_count_the_utterances_of_all_processes_once(tmp_path):
-    context = get_context("spawn")  # a fork of a process that has computed with torch may hang
-    results = context.SimpleQueue()
-    workers = [context.Process(target=_score, args=(rank, tmp_path / "store", results)) for rank in range(2)]
+def test_scores_count_the_utterances_of_all_processes_once(tmp_path, starting):
+    results = starting.SimpleQueue()
+    workers = [starting.Process(target=_score, args=(rank, tmp_path / "store", results)) for rank in range(2)]
     for worker in workers:
         worker.start()
     scores = dict(results.get() for _ in workers)
