@@ -14,7 +14,7 @@ import torch
 from ser.cli import main
 from ser.data import LogMel
 from ser.errors import UserError
-from ser.settings.recipe import describe, public_path
+from ser.settings.class_paths import describe, public_path
 from ser.settings.registry import check_classes, registered
 from ser.training.task import EmotionClassifier
 

@@ -12,7 +12,7 @@ import yaml
 
 from ser.cli.crossval import PlanningCLI
 from ser.cli.fit import prepared
-from ser.settings.recipe import describe
+from ser.settings.class_paths import describe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 Settings = dict[str, Any]  # what is written with dots on the command line, and its value

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ser.cli.arguments import ArgumentParser
 from ser.errors import UserError
-from ser.features.caches import StoredCache, stored_caches
+from ser.features.inventory import StoredCache, stored_caches
 from ser.terminal.streams import print_json
 from ser.terminal.tables import PlainTable
 

@@ -32,8 +32,8 @@ from ser.protocols.audit import Audit
 from ser.protocols.fold import Fold
 from ser.protocols.history import Fit, Identity, check_unseen, extended, fit_record
 from ser.protocols.splits import PARTITIONS, Gender, LeaveOneSpeakerOut, Partition, Protocol, Split, Utterance
+from ser.settings.class_paths import describe, digest
 from ser.settings.names import Name, OptionalName, as_name, as_names, renaming
-from ser.settings.recipe import describe, digest
 
 __all__ = ["BadFile", "SpeechCorpus"]
 

@@ -10,7 +10,7 @@ from ser.errors import UserError
 from ser.features.audio import READABLE, audio_files
 from ser.protocols.history import Identity
 from ser.protocols.splits import Utterance
-from ser.settings.recipe import digest
+from ser.settings.class_paths import digest
 
 
 class OwnCorpus(SpeechCorpus):

@@ -17,7 +17,7 @@ from audiomentations.core.transforms_interface import BaseWaveformTransform
 
 from ser.errors import UserError
 from ser.features.preprocess import Waveform
-from ser.settings.recipe import describe, digest
+from ser.settings.class_paths import describe, digest
 
 _STRETCH = "signalsmith_stretch"
 _ONE_AT_A_TIME = threading.Lock()  # audiomentations draws from the process's own random numbers
@@ -89,7 +89,7 @@ class Augment:
                     "seed. Give min_rate: 0.5, or method: librosa_phase_vocoder."
                 )
             if isinstance(transform, AddBackgroundNoise):
-                # The one argument that is no attribute, and must be None: ser.settings.recipe describes it.
+                # The one argument that is no attribute, and must be None: ser.settings.class_paths describes it.
                 transform.lru_cache_size = None
             _try(transform)
 

@@ -11,7 +11,7 @@ from ser.errors import UserError
 from ser.features.audio import read_again
 from ser.features.preprocess import Preprocess, Waveform
 from ser.features.spectra import Features
-from ser.settings.recipe import describe
+from ser.settings.class_paths import describe
 
 Change = Callable[[Waveform, int], Waveform]  # from a waveform (N,) and its rate to one of any length
 

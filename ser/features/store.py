@@ -26,7 +26,7 @@ from ser.errors import UserError
 from ser.features.front_end import Change, FrontEnd
 from ser.features.shards import SUFFIX, Rows, index_block, read_index
 from ser.parallel import Cluster, in_chunks
-from ser.settings.recipe import digest
+from ser.settings.class_paths import digest
 from ser.storage import one_writer, open_atomically, write_atomically
 
 LAYOUT = 4  # raised when the meaning of a row changes, so that older stores are not read

@@ -8,7 +8,7 @@ from typing import Any
 
 from ser.protocols.audit import Audit, audit
 from ser.protocols.splits import PARTITIONS, Partition, Protocol, Split, Utterance
-from ser.settings.recipe import describe, digest
+from ser.settings.class_paths import describe, digest
 
 
 @dataclass(frozen=True)

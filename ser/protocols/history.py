@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ser.errors import UserError
+from ser.settings.class_paths import describe
 from ser.settings.names import some
-from ser.settings.recipe import describe
 
 if TYPE_CHECKING:
     from ser.protocols.fold import Fold

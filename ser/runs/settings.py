@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ser.settings.recipe import HOMES, describe, public_path
+from ser.settings.class_paths import HOMES, describe, public_path
 
 # Paths, devices, speed and display.
 INDIFFERENT = (

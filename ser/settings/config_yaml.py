@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from ser.settings.recipe import public_path
+from ser.settings.class_paths import public_path
 
 TAG = "tag:yaml.org,2002:"
 SCALARS = {

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ser.errors import UserError
-from ser.settings.recipe import public_path
+from ser.settings.class_paths import public_path
 
 # Text that jsonargparse could read as an import path, a file, or the YAML of a class; speaker names may look like it.
 SUSPICIOUS = re.compile(r"[{}\n]|\w\.\w|class_path.")

@@ -16,8 +16,8 @@ from ser.features.audio import read_again
 from ser.features.preprocess import Waveform
 from ser.parallel import in_chunks
 from ser.protocols.splits import PARTITIONS
+from ser.settings.class_paths import describe
 from ser.settings.names import some
-from ser.settings.recipe import describe
 
 FULL_SCALE = 0.999  # 16-bit samples reach 0.99997; some recorders stop slightly below
 CLIPPED_RUN = 3  # consecutive samples at full scale; a single one may be a true peak

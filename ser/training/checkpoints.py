@@ -22,7 +22,7 @@ from torch import nn
 from ser.errors import UserError
 from ser.protocols.history import check_history, in_short
 from ser.runs.settings import LENGTH, differences
-from ser.settings.recipe import public_paths
+from ser.settings.class_paths import public_paths
 from ser.settings.registry import check_classes
 from ser.storage import write_atomically
 

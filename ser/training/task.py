@@ -21,7 +21,7 @@ from torchmetrics import MetricCollection
 
 from ser.data.feature_augment import SpecAugment, mix_up
 from ser.errors import UserError
-from ser.settings.recipe import describe, public_paths
+from ser.settings.class_paths import describe, public_paths
 from ser.settings.registry import check_classes
 from ser.training.checkpoints import (
     AS_TRAINED,

@@ -7,7 +7,7 @@ import pytest
 
 from ser.cli import main
 from ser.data import LogMel
-from ser.features.caches import stored_caches
+from ser.features.inventory import stored_caches
 from ser.storage import lock_of
 
 DAY_S = 86_400

@@ -17,7 +17,7 @@ from ser.data import Augment, LeaveOneSentenceOut, LeaveOneSpeakerOut, LogMel, P
 from ser.data.loaders import SOCKET
 from ser.errors import UserError
 from ser.features.audio import audio_files
-from ser.features.caches import stored_caches
+from ser.features.inventory import stored_caches
 from ser.survey.corpus import survey
 
 # -- what is there --

@@ -24,8 +24,8 @@ from ser.data.augment import Seeded, seed_of
 from ser.data.loaders import TrainSampler, loader, run_seed
 from ser.errors import UserError
 from ser.features.audio import audio_files, read
-from ser.features.caches import stored_caches
-from ser.settings.recipe import describe
+from ser.features.inventory import stored_caches
+from ser.settings.class_paths import describe
 
 RATE_HZ = 8000
 WHOLE = Preprocess()

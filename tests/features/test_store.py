@@ -26,7 +26,7 @@ from ser.data import FrontEnd, LogMel, Preprocess
 from ser.errors import UserError
 from ser.features import store
 from ser.features.audio import audio_files, inspect_files
-from ser.features.caches import stored_caches
+from ser.features.inventory import stored_caches
 from ser.features.shards import Rows, consecutive
 from ser.features.statistics import feature_statistics
 from ser.features.store import FeatureStore, Piece

@@ -4,7 +4,7 @@ import pytest
 
 from ser.data import LogMel
 from ser.runs.settings import FOLD_AND_SEED, LENGTH, differences
-from ser.settings.recipe import describe
+from ser.settings.class_paths import describe
 
 
 def config(**changes):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser.data import LeaveOneSpeakerOut, LogMel, Preprocess
-from ser.settings.recipe import describe, digest
+from ser.settings.class_paths import describe, digest
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -68,7 +68,7 @@ def test_a_partial_of_positions_cannot_be_described():
 
 
 def test_functions_are_described_by_their_path_and_cannot_be_without_one():
-    assert describe(describe) == "ser.settings.recipe.describe"
+    assert describe(describe) == "ser.settings.class_paths.describe"
     assert digest({"f": describe}) != digest({"f": digest})
     for function in (lambda x: x, _local()):
         with pytest.raises(TypeError, match="has no import path; define it in a module"):
