@@ -1,4 +1,5 @@
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
@@ -20,6 +21,13 @@ from ser.features.audio import audio_files
 from ser.protocols.splits import Gender
 
 RATE_HZ = 8000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, then those of many, so that no worker is left alone with a long one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -number[item.path]))
 
 
 class Tiny(SpeechCorpus):
