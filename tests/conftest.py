@@ -8,6 +8,7 @@ from typing import ClassVar
 
 # Tests run side by side: the threads of one must not slow down those of the other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "80"  # as where there is no window: tables, help and other programs go by it
 
 import numpy as np
 import pytest
