@@ -1,4 +1,5 @@
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
@@ -7,6 +8,7 @@ from typing import ClassVar
 
 # Tests run side by side: the threads of one must not slow down those of the other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "80"  # as where there is no window: tables, help and other programs go by it
 
 import numpy as np
 import pytest
@@ -20,6 +22,13 @@ from ser.features.audio import audio_files
 from ser.protocols.splits import Gender
 
 RATE_HZ = 8000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, then those of many, so that no worker is left alone with a long one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -number[item.path]))
 
 
 class Tiny(SpeechCorpus):
