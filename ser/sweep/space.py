@@ -3,6 +3,7 @@
 https://docs.wandb.ai/models/sweeps/sweep-config-keys has the format. Settings that Optuna lacks are an error.
 """
 
+import itertools
 import json
 import math
 import threading
@@ -16,7 +17,8 @@ import yaml
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial
 
 from ser.errors import UserError
@@ -103,7 +105,7 @@ class Sweep:
     def sampler(self, seed: int) -> BaseSampler:
         """Return the sampler; a grid has one order, whatever the seed."""
         if self.method == "grid":
-            return GridSampler({name: _values(distribution) for name, distribution in self.space.items()})
+            return GridByTrial({name: _values(distribution) for name, distribution in self.space.items()})
         return SeededByTrial(TPESampler if self.method == "bayes" else RandomSampler, seed)
 
     def pruner(self, max_epochs: int | None) -> BasePruner:
@@ -118,6 +120,37 @@ class Sweep:
         eta, last = settings.get("eta", 3), settings.get("max_iter")
         first = settings["min_iter"] if last is None else max(1, int(last / eta ** settings["s"]))
         return HyperbandPruner(min_resource=first, max_resource=last or max_epochs or "auto", reduction_factor=eta)
+
+
+class GridByTrial(BaseSampler):
+    """The settings of a grid one after the other, a new trial each, whichever process runs it.
+
+    Processes that start trials at the same moment may draw one point twice with Optuna's GridSampler.
+
+    Args:
+        values: Of each parameter.
+    """
+
+    def __init__(self, values: Mapping[str, Sequence[Any]]) -> None:
+        self.settings = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no parameters: each is looked up by itself."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Choose none of these."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Choose a parameter."""
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        new = sum(not RetryHeartbeatStaleTrialCallback.retry_history(other) for other in earlier)
+        return self.settings[new % len(self.settings)][param_name]
 
 
 class SeededByTrial(BaseSampler):

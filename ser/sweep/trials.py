@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 
 from optuna import Study, Trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -82,8 +82,7 @@ class Trials:
         self.plan = plan
         self.workers = workers
         self._interrupted = Event()
-        self._starting = 0  # trials that were decided on, and that the storage does not know yet
-        self._decides = Lock()
+        self._count = 0
         self._mistakes: list[str | None] = []  # of the trials of this process, None where there was none
 
     def run(self, count: int, show: Callable[[], None]) -> None:
@@ -96,8 +95,10 @@ class Trials:
         Raises:
             UserError: The first trials were all bad input, or the study holds one that is not of the sweep.
         """
-        with ThreadPoolExecutor(self.workers.slots) as threads:
-            loops = [threads.submit(self._run_until, count) for _ in range(self.workers.slots)]
+        self._count = count
+        at_once = max(1, min(self.workers.slots, count - sum(ended_and_running(self.study))))
+        with ThreadPoolExecutor(at_once) as threads:
+            loops = [threads.submit(self._run_until_enough) for _ in range(at_once)]
             try:
                 waiting = True
                 while waiting:
@@ -109,16 +110,13 @@ class Trials:
         for loop in loops:
             loop.result()
 
-    def _run_until(self, count: int) -> None:
+    def _run_until_enough(self) -> None:
         while not self._interrupted.is_set():
-            with self._decides:
-                ended, running = ended_and_running(self.study)
-                begin = ended + running + self._starting < count
-                self._starting += begin
-            if ended >= count:
+            ended, running = ended_and_running(self.study)
+            if ended >= self._count:
                 return
-            if not begin:  # the last trials run, here or elsewhere; if their processes die, they are requeued
-                fail_stale_trials(self.study)
+            if ended + running >= self._count:  # the last ones run, here or elsewhere; if their processes die, others
+                fail_stale_trials(self.study)  # run them again
                 time.sleep(POLL_S)
                 continue
             attempt = Attempt(self)
@@ -127,14 +125,10 @@ class Trials:
             except ValueError:
                 if not attempt.lost:
                     raise
-            finally:
-                self.started(attempt)
 
-    def started(self, attempt: "Attempt") -> None:
-        """Take note that the storage knows a trial, or that there was none."""
-        with self._decides:
-            self._starting -= not attempt.known
-            attempt.known = True
+    def is_surplus(self, number: int) -> bool:
+        """Tell whether other threads or processes have started the last trials at the same moment as this one."""
+        return number not in [trial.number for trial in _counted(self.study)][: self._count]
 
     def check_mistakes(self, mistake: str | None) -> None:
         """Take note of bad input.
@@ -162,13 +156,11 @@ class Attempt:
         trials: Whose trial it is.
 
     Attributes:
-        known: Whether the storage knows the trial.
         lost: Whether another process has taken the trial for dead, after this machine slept, say.
     """
 
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
-        self.known = False
         self.lost = False
 
     def __call__(self, trial: Trial) -> float:
@@ -176,16 +168,17 @@ class Attempt:
 
         Raises:
             FitFailed: A fit failed.
-            Interrupted: No trial is to go on; this one is requeued.
+            Interrupted: No trial is to go on, or this one is surplus; it is requeued.
             TrialPruned: It is hopeless.
             UserError: The first trials were all bad input, or this one is not of the sweep.
         """
-        self.trials.started(self)
         study, plan = self.trials.study, self.trials.plan
         settings = self._settings(trial)
         uars: list[float] = []
         runs: list[str] = []
         try:
+            if self.trials.is_surplus(trial.number):
+                raise Interrupted
             for fold in [None] if plan.folds is None else plan.folds:
                 fit = plan.fit(trial.number, fold, settings)
                 runs.append(str(fit.folder.experiment / fit.folder.name))

@@ -103,7 +103,7 @@ def test_a_grid_has_as_many_trials_as_settings(read):
 
 def test_samplers_are_those_of_the_method(read):
     values = {"x": {"values": [1, 2]}}
-    for method, sampler in (("bayes", "TPESampler"), ("random", "RandomSampler"), ("grid", "GridSampler")):
+    for method, sampler in (("bayes", "TPESampler"), ("random", "RandomSampler"), ("grid", "GridByTrial")):
         ours = read(method=method, parameters=values).sampler(1)
         assert getattr(ours, "make", type(ours)).__name__ == sampler
 
