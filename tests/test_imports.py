@@ -102,9 +102,9 @@ def run_apart(arguments, folder=None):
     command = [sys.executable, "-c", script, *arguments]
     here = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=here)
-    said, _, modules = answer.stdout.rstrip().rpartition("\n")
+    printed, _, modules = answer.stdout.rstrip().rpartition("\n")
     assert "ser.cli" in modules.split()
-    return said, set(modules.split())
+    return printed, set(modules.split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fitt"]])
@@ -124,8 +124,8 @@ def test_help_version_and_a_wrong_verb_load_nothing_heavy(arguments):
 def test_verbs_that_read_what_was_kept_load_no_torch(command, shown, tmp_path):
     for system in "ab":
         shutil.copytree(RUN, tmp_path / system / "fold0-seed1")
-    said, loaded = run_apart(command.split(), tmp_path)
-    assert shown in said
+    printed, loaded = run_apart(command.split(), tmp_path)
+    assert shown in printed
     assert not loaded & SLOW
 
 
@@ -138,7 +138,7 @@ def test_verbs_that_read_what_was_kept_load_no_torch(command, shown, tmp_path):
     ],
 )
 def test_verbs_that_take_options_of_a_fit_list_their_own_at_once(verb, own, others):
-    said, loaded = run_apart([verb, "--config", "mine.yaml", "--help"])
-    assert own in said
-    assert others in " ".join(said.split())
+    printed, loaded = run_apart([verb, "--config", "mine.yaml", "--help"])
+    assert own in printed
+    assert others in " ".join(printed.split())
     assert not loaded & {*SLOW, "numpy", "rich"}

@@ -22,19 +22,10 @@ NAMED = 10  # files of a kind in the terminal; --format json lists all
 # Neither Any nor dict[str, Any]: the parser would construct the class of a class_path in it.
 Ignored = dict | list | str | float | bool | None  # type: ignore[type-arg]
 # Other options of a fit's config, which do not matter here.
-OTHERS = (
-    "seed_everything",
-    "trainer",
-    "model",
-    "optimizer",
-    "lr_scheduler",
-    "checkpoint",
-    "early_stopping",
-    "run",
-    "test_checkpoint",
-    "ckpt_path",
-    "weights_only",
-)
+OTHERS = [
+    *("seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "checkpoint", "early_stopping", "run"),
+    *("test_checkpoint", "ckpt_path", "weights_only"),
+]
 
 
 def run(args: Sequence[str]) -> None:

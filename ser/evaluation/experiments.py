@@ -96,14 +96,9 @@ def of_which(runs: Sequence[StoredRun]) -> str:
 
 def _names(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """Name each experiment after its folder, and if that is not unique after its path, or its runs."""
-
-    def candidates(runs: Sequence[StoredRun]) -> list[str]:
+    candidates = []
+    for runs in groups:
         folder = runs[0].path.absolute().parent
-        return [folder.name, f"{folder.name}: {of_which(runs)}", f"{folder}: {of_which(runs)}"]
-
-    choices = [candidates(runs) for runs in groups]
-    taken = [[choice[level] for choice in choices] for level in range(3)]
-    return [
-        next((names[i] for names in taken if names.count(names[i]) == 1), choice[-1])
-        for i, choice in enumerate(choices)
-    ]
+        candidates.append((folder.name, f"{folder.name}: {of_which(runs)}", f"{folder}: {of_which(runs)}"))
+    taken = [name for names in candidates for name in names]
+    return [next((name for name in names if taken.count(name) == 1), names[-1]) for names in candidates]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, expit, logit, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
-from ser.runs.scores import Counts, FloatArray, IntArray, Score, points, recalls, uar
+from ser.runs.scores import Counts, FloatArray, Score, points, recalls, uar
 
 RESAMPLES = 2000  # the standard error is then exact to 2 %
 FEW_SPEAKERS = 8  # below, too few to show whether scores are normally distributed over speakers, as Student's assumes
@@ -256,21 +256,10 @@ def _caution(speakers: int) -> str:
 # -- tests --
 
 
-def mcnemar(targets: IntArray, ours: IntArray, theirs: IntArray) -> float:
-    """Return the p value of McNemar's exact test: whether two systems are equally accurate.
+def sign_test(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
+    """Return the p value of the exact sign test of accuracies; of one run each, it is McNemar's exact test.
 
     Takes utterances as independent, and says nothing about unseen speakers.
-
-    Args:
-        targets: (N,) class numbers.
-        ours: (N,) class numbers that one predicted.
-        theirs: (N,) class numbers that the other predicted.
-    """
-    return sign_test(ours == targets, theirs == targets)
-
-
-def sign_test(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """Return the p value of the exact sign test: McNemar's where each utterance was predicted once.
 
     Args:
         ours: (N,) how often one was right about each utterance, out of as many runs as the other had.

@@ -7,7 +7,6 @@ emotions are unevenly spread over speakers, by 2 to 3 points of UAR. Papers repo
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ser.errors import UserError
 from ser.evaluation.statistics import Interval, mean_and_std, plain, recall_interval, score_interval, wilson
 from ser.runs.folder import Evaluation, StoredRun
-from ser.runs.scores import SCORES, Counts, FloatArray, IntArray, recalls
+from ser.runs.scores import SCORES, Counts, IntArray, recalls
 from ser.runs.settings import FOLD_AND_SEED, Changed, differences
 from ser.settings.names import some
 
@@ -296,11 +295,7 @@ def _recall(position: int, speakers: Counts, level: float) -> Recall:
     value = float(recalls(speakers.sum(axis=0))[position])
     if (speakers[:, position].sum(axis=-1) == 0).any():  # a resample without the emotion would have no recall
         return Recall(value, Interval.none(level, "not all speakers have this emotion"))
-    return Recall(value, score_interval(speakers, partial(_recall_of, position), level))
-
-
-def _recall_of(position: int, confusions: Counts) -> FloatArray:
-    return recalls(confusions)[..., position]
+    return Recall(value, score_interval(speakers, lambda confusions: recalls(confusions)[..., position], level))
 
 
 def _own_speakers(runs: Sequence[StoredRun], level: float) -> dict[str, Interval]:
@@ -308,10 +303,7 @@ def _own_speakers(runs: Sequence[StoredRun], level: float) -> dict[str, Interval
     if len({run.fold for run in runs}) > 1:
         return {}
     confusion = np.mean([run.test.confusion for run in runs], axis=0)
-    return {
-        "uar": recall_interval(confusion, level),
-        "wa": wilson(confusion.trace(), confusion.sum(), level),
-    }
+    return {"uar": recall_interval(confusion, level), "wa": wilson(confusion.trace(), confusion.sum(), level)}
 
 
 def _notes(runs: Sequence[StoredRun], parts: Sequence[Part]) -> list[str]:

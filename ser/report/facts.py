@@ -1,6 +1,6 @@
 """What was run: corpus, protocol, features, training, and warnings about the scores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ser.evaluation.summary import Summary, in_a_line
@@ -31,8 +31,8 @@ def facts(summary: Summary) -> list[Fact]:
 def splits(runs: Sequence[StoredRun]) -> list[str]:
     """Return the sizes of the splits, and whether they are speaker-disjoint."""
     train, val = (_split(runs, split) for split in ("train", "val"))
-    tested = _range(runs, lambda run: len(run.test.files)), _range(runs, lambda run: len(set(run.test.speakers)))
-    test = _utterances(*tested)
+    tests = [run.test for run in runs]
+    test = _utterances([len(test.files) for test in tests], [len(set(test.speakers)) for test in tests])
     protocol = runs[0].protocol
     if not runs[0].trained_here:
         return [f"Each run tested a checkpoint on {test}; nothing was trained here."]
@@ -104,17 +104,15 @@ def _folds(summary: Summary) -> str:
 
 
 def _split(runs: Sequence[StoredRun], split: str) -> str:
-    utterances = _range(runs, lambda run: run.protocol[split]["utterances"])
-    speakers = _range(runs, lambda run: len(run.protocol[split]["speakers"]))
-    return _utterances(utterances, speakers)
+    parts = [run.protocol[split] for run in runs]
+    return _utterances([part["utterances"] for part in parts], [len(part["speakers"]) for part in parts])
 
 
-def _utterances(count: str, speakers: str) -> str:
-    return f"{count} utterances of {speakers} speaker{'s' if speakers != '1' else ''}"
+def _utterances(utterances: Sequence[int], speakers: Sequence[int]) -> str:
+    return f"{_range(utterances)} utterances of {_range(speakers)} speaker{'s' if max(speakers) > 1 else ''}"
 
 
-def _range(runs: Sequence[StoredRun], count: Callable[[StoredRun], int]) -> str:
-    counts = [count(run) for run in runs]
+def _range(counts: Sequence[int]) -> str:
     return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
@@ -127,14 +125,13 @@ def _training(runs: Sequence[StoredRun]) -> list[str]:
     fits = [run.metrics["fit"] for run in runs if "fit" in run.metrics]
     if not fits or not runs[0].config:
         return []
-    epochs = sorted(fit["epochs"] for fit in fits)
+    epochs = _range([fit["epochs"] for fit in fits])
     seconds = sum(fit["seconds_per_epoch"] for fit in fits) / len(fits)
-    lasted = str(epochs[0]) if epochs[0] == epochs[-1] else f"{epochs[0]} to {epochs[-1]}"
     config = runs[0].config
     best = config.get("test_checkpoint") == "best"
     tested = f"the epoch with the best {config['checkpoint']['monitor']}" if best else "the last epoch"
     return [
-        f"{lasted} epochs of {seconds:.1f} s on {fits[0]['device']} ({fits[0]['precision']}); tested: {tested}",
+        f"{epochs} epochs of {seconds:.1f} s on {fits[0]['device']} ({fits[0]['precision']}); tested: {tested}",
         in_a_line(config["optimizer"], only=("lr", "momentum", "weight_decay", "alpha")),
     ]
 

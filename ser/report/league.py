@@ -103,6 +103,7 @@ def _plot(id: str, ranked: Mapping[str, Summary], single: Mapping[str, Summary])
         for which, those in (("ranked", ranked), ("tested on other data", single))
         if those
     }
+    rows = [[name, percent(score.pooled), str(score.interval)] for name, score in uars.items()]
     chances = {1 / len(summary.pooled.labels) for summary in both.values()}
     interval = next(iter(uars.values())).interval.name
     return Plot(
@@ -110,11 +111,7 @@ def _plot(id: str, ranked: Mapping[str, Summary], single: Mapping[str, Summary])
         description=f"Pooled UAR of each experiment with its {interval} for unseen speakers."
         + (" Of experiments tested on the same data, the best comes first." if ranked else ""),
         figure=dots_figure(list(both), series, "UAR", chance=chances.pop() if len(chances) == 1 else None),
-        table=TextTable(
-            "UAR",
-            ["experiment", "UAR", "interval"],
-            [[name, percent(score.pooled), str(score.interval)] for name, score in uars.items()],
-        ),
+        table=TextTable("UAR", ["experiment", "UAR", "interval"], rows),
     )
 
 

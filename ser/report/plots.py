@@ -17,7 +17,8 @@ from plotly.subplots import make_subplots
 from ser.runs.scores import percent
 
 INK = "#1a1a1a"
-AXIS = {"showline": True, "ticks": "outside"}
+AXIS = {"showline": True, "ticks": "outside", "showgrid": False}
+SHARES = {"tickformat": ".0%", "range": [0, 1.02]}
 # Okabe and Ito's colours that stand out from white, each with a dash and a marker of its own.
 STYLES = (
     ("#0072B2", "solid", "circle"),
@@ -60,18 +61,8 @@ def confusion_figure(labels: Sequence[str], cells: Cells) -> go.Figure:
     names = [plain(label) for label in labels]
     changing = confusion_state(cells)
     figure = go.Figure()
-    figure.add_heatmap(
-        z=changing["z"],
-        x=names,
-        y=names,
-        colorscale=SCALE,
-        zmin=0,
-        zmax=1,
-        xgap=2,
-        ygap=2,
-        showscale=False,
-        hoverinfo="skip",
-    )
+    look = {"colorscale": SCALE, "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2, "showscale": False, "hoverinfo": "skip"}
+    figure.add_heatmap(z=changing["z"], x=names, y=names, **look)
     figure.add_scatter(
         x=names * len(names),
         y=[name for name in names for _ in names],
@@ -80,10 +71,8 @@ def confusion_figure(labels: Sequence[str], cells: Cells) -> go.Figure:
         mode="text",
         hovertemplate="truth %{y}, predicted as %{x}: %{text}<extra></extra>",
     )
-    figure.update_xaxes(title="prediction", side="top", type="category", autotickangles=[0, -45, -90])
-    figure.update_yaxes(title="truth", autorange="reversed", type="category")
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(showgrid=False)
+    figure.update_xaxes(title="prediction", side="top", type="category", autotickangles=[0, -45, -90], showgrid=False)
+    figure.update_yaxes(title="truth", autorange="reversed", type="category", showgrid=False)
     return _finished(figure, height=110 + CELL_PX * len(labels))
 
 
@@ -122,25 +111,20 @@ def dots_figure(
     for number, (name, points) in enumerate(series.items()):
         color, _, symbol = STYLES[number % len(STYLES)]
         shift = 0.3 * (number - (len(series) - 1) / 2) if crowded else 0  # intervals do not overlap
+        above = [_length(point.value, point.high) for point in points]
+        below = [_length(point.low, point.value) for point in points]
+        ends = {"array": above, "arrayminus": below, "type": "data", "symmetric": False}
         figure.add_scatter(
             x=[point.value for point in points],
             y=[position + shift for position in range(len(rows))],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [_length(point.value, point.high) for point in points],
-                "arrayminus": [_length(point.low, point.value) for point in points],
-                "color": color,
-                "thickness": 1.5,
-                "width": 4,
-            },
+            error_x={**ends, "color": color, "thickness": 1.5, "width": 4},
             mode="markers",
             name=plain(name),
             customdata=[[row, _interval(point)] for row, point in zip(names, points, strict=True)],
             hovertemplate="%{customdata[0]}: %{x:.1%}%{customdata[1]}<extra></extra>",
             marker={"color": color, "symbol": symbol, "size": 10, "line": {"color": INK, "width": 1}},
         )
-    figure.update_xaxes(title=axis, tickformat=".0%", range=[-0.02, 1.02], dtick=0.2, showgrid=False, **AXIS)
+    figure.update_xaxes(title=axis, tickformat=".0%", range=[-0.02, 1.02], dtick=0.2, **AXIS)
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6])
     figure.update_layout(showlegend=len(series) > 1)
     if chance is not None:
@@ -166,6 +150,7 @@ def curves_figure(
     """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for run, history in histories.items():
+        common = {"showlegend": False, "meta": run, "col": 1}
         for place, score in enumerate(("uar", "loss"), start=1):
             for (split, name), (color, *_), dash in zip(CURVES.items(), STYLES[:2], ("solid", "dot"), strict=True):
                 measured = [row for row in history if row.get(f"{split}/{score}") is not None]  # not in every epoch
@@ -176,12 +161,10 @@ def curves_figure(
                     marker={"size": 5},
                     name=name,
                     legendgroup=name,
-                    showlegend=False,
-                    meta=run,
                     line={"color": color, "dash": dash, "width": 2},
                     hovertemplate=f"{plain(run)}, {name}: %{{y:.3f}} in epoch %{{x}}<extra></extra>",
                     row=place,
-                    col=1,
+                    **common,
                 )
         if run in best:
             figure.add_scatter(
@@ -189,23 +172,21 @@ def curves_figure(
                 y=[row.get("val/uar") for row in history if row["epoch"] == best[run]],
                 mode="markers",
                 name="best epoch",
-                showlegend=False,
-                meta=run,
                 marker={"color": INK, "symbol": "star", "size": 11},
                 hovertemplate=f"{plain(run)}: best epoch %{{x}}, UAR %{{y:.1%}}<extra></extra>",
                 row=1,
-                col=1,
+                **common,
             )
     named: set[str] = set()
     for trace in figure.data:  # one entry each, however many runs
         trace.showlegend = trace.name not in named
         named.add(trace.name)
     figure.add_hline(y=chance, row=1, col=1, **_chance(chance))
-    figure.update_yaxes(title="UAR", tickformat=".0%", range=[0, 1.02], row=1, col=1)
+    figure.update_yaxes(title="UAR", **SHARES, row=1, col=1)
     figure.update_yaxes(title="loss", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title="epoch", row=2, col=1)
     most = max(row["epoch"] or 0 for history in histories.values() for row in history)
-    figure.update_xaxes(showgrid=False, dtick=math.ceil((most + 1) / 8), **AXIS)
+    figure.update_xaxes(dtick=math.ceil((most + 1) / 8), **AXIS)
     return _finished(figure, height=480)
 
 
@@ -231,8 +212,8 @@ def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]])
             marker={"color": color, "symbol": symbol, "size": [5 + 11 * (count / most) ** 0.5 for *_, count in bins]},
             hovertemplate="confidence %{x:.1%}, accuracy %{y:.1%} of %{customdata} utterances<extra></extra>",
         )
-    figure.update_xaxes(title="confidence", tickformat=".0%", range=[0, 1.02], showgrid=False, **AXIS)
-    figure.update_yaxes(title="accuracy", tickformat=".0%", range=[0, 1.02])
+    figure.update_xaxes(title="confidence", **SHARES, **AXIS)
+    figure.update_yaxes(title="accuracy", **SHARES)
     return _finished(figure, height=380)
 
 
@@ -255,9 +236,9 @@ def coverage_figure(coverage: Sequence[float], scores: Mapping[str, Sequence[flo
             line={"color": color, "dash": dash, "width": 2.5},
             hovertemplate=f"{plain(name)} %{{y:.1%}} at a coverage of %{{x:.0%}}<extra></extra>",
         )
-    figure.update_xaxes(title="coverage", tickformat=".0%", range=[0, 1.02], showgrid=False, **AXIS)
+    figure.update_xaxes(title="coverage", **SHARES, **AXIS)
     figure.add_hline(y=chance, **_chance(chance))
-    figure.update_yaxes(title="score", tickformat=".0%", range=[0, 1.02])
+    figure.update_yaxes(title="score", **SHARES)
     return _finished(figure, height=380)
 
 

@@ -38,16 +38,9 @@ def beside_the_paper(id: str, summary: Summary) -> BesideThePaper | None:
     header = ["", "corpus", "protocol", "UAR", "WA", "utterances"]
     uar, wa = summary.scores["uar"], summary.scores["wa"]
     several = len(summary.folds) > 1
-    rows = [
-        [
-            "ours",
-            summary.corpus,
-            f"{summary.protocol}, {len(summary.folds)} fold{'s' if several else ''}",
-            f"{percent(uar.pooled)} pooled" + (f", {percent(uar.mean)} mean of folds" if several else ""),
-            percent(wa.pooled),
-            str(len(set(summary.pooled.files))),
-        ]
-    ]
+    protocol = f"{summary.protocol}, {len(summary.folds)} fold{'s' if several else ''}"
+    uars = f"{percent(uar.pooled)} pooled" + (f", {percent(uar.mean)} mean of folds" if several else "")
+    rows = [["ours", summary.corpus, protocol, uars, percent(wa.pooled), str(len(set(summary.pooled.files)))]]
     rows += [[_name(result), result.corpus, result.protocol, *_scores(result)] for result in results]
     theirs = [_theirs(f"{id}-{number}", result) for number, result in enumerate(results)]
     matrices = [plot for plot in theirs if plot is not None]
@@ -113,10 +106,7 @@ def _ours(id: str, summary: Summary, results: Sequence[Result]) -> Plot:
 def _theirs(id: str, result: Result) -> Plot | None:
     if result.confusion is None:
         return None
-    counts = result.counts
-    shown: Cells = (
-        cells(counts.tolist())
-        if counts is not None
-        else [[(share / 100, f"{share:.0f}%") for share in row] for row in result.confusion.tolist()]
-    )
+    shown: Cells = [[(share / 100, percent(share / 100, 0)) for share in row] for row in result.confusion.tolist()]
+    if result.counts is not None:
+        shown = cells(result.counts.tolist())
     return cells_plot(id, result.labels, shown, f"{_name(result).capitalize()}: {result.corpus}, {result.protocol}.")

@@ -61,18 +61,14 @@ def recalls_plot(id: str, summary: Summary) -> Plot:
         [label, percent(recall.value), str(recall.interval), str(count)]
         for (label, recall), count in zip(recalls.items(), support, strict=True)
     ]
+    dots = [point(recall.value, recall.interval) for recall in recalls.values()]
     known = {label: recall.value for label, recall in recalls.items() if recall.value == recall.value}
     best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
     return Plot(
         id=id,
         description=f"Recall of each emotion over all utterances, with its {marked[0].name} for unseen speakers where "
         f"there is one. Best: {best} ({percent(known[best])}); worst: {worst} ({percent(known[worst])}).",
-        figure=dots_figure(
-            list(recalls),
-            {"recall": [point(r.value, r.interval) for r in recalls.values()]},
-            "recall",
-            chance=1 / len(recalls),
-        ),
+        figure=dots_figure(list(recalls), {"recall": dots}, "recall", chance=1 / len(recalls)),
         table=TextTable("Recall", ["emotion", "recall", "interval", "times tested"], rows, notes=remarks(marked)),
     )
 

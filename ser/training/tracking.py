@@ -14,6 +14,7 @@ from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
 from ser.runs.folder import Evaluation, RunFolder
+from ser.runs.scores import percent
 from ser.terminal.streams import showing
 
 LONGEST_TAG, LONGEST_NAME = 64, 128  # characters, to W&B
@@ -237,7 +238,7 @@ def heat_map(evaluation: Evaluation) -> Any:
     axes.set_yticks(ticks, labels)
     axes.set(xlabel="predicted", ylabel="truth")
     for (row, column), value in np.ndenumerate(share):
-        text = f"{value:.0%}\n{confusion[row, column]}"
+        text = f"{percent(value, 0)}\n{confusion[row, column]}"
         axes.text(column, row, text, ha="center", va="center", color="white" if value > 0.5 else "black")
     figure.colorbar(image, label="share of the true class")
     return figure

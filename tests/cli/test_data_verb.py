@@ -244,7 +244,7 @@ def test_of_many_folds_the_first_are_looked_at(ser, tmp_path, cache_dir):
         samples = np.random.default_rng(number).uniform(-0.5, 0.5, RATE_HZ // 5)
         soundfile.write(folder / f"anna_{number}.wav", samples, RATE_HZ)
     options = ["--data.root", tmp_path / "mine", "--data.speaker_pattern", ".*", "--data.cache_dir", cache_dir]
-    code, said, _ = ser("--data", "EmotionFolders", *options)
+    code, printed, _ = ser("--data", "EmotionFolders", *options)
     assert code == 0
-    assert "folds: 210; only the first 200 were checked" in said
-    assert "Verdict: a fit would run" not in said
+    assert "folds: 210; only the first 200 were checked" in printed
+    assert "Verdict: a fit would run" not in printed

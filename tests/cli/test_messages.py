@@ -40,11 +40,11 @@ def refused(ser, capsys, tmp_path):
     def run(*arguments):
         before = _files(tmp_path)
         assert ser(*arguments) == 2
-        said = capsys.readouterr().err
-        assert said.count("ser: error: ") == 1
-        assert "Traceback" not in said
+        printed = capsys.readouterr().err
+        assert printed.count("ser: error: ") == 1
+        assert "Traceback" not in printed
         assert _files(tmp_path) == before
-        return said
+        return printed
 
     return run
 
@@ -149,14 +149,14 @@ def test_a_mistake_gets_one_message_and_no_run(refused, options, message):
 
 
 def test_a_cross_validation_of_a_long_name(refused):
-    said = refused("crossval", *FIT[1:], *QUIET, "--run.experiment", "n" * 300)
-    assert "nnnn… has 300 bytes, a name may have 255: give a shorter --run." in said
+    printed = refused("crossval", *FIT[1:], *QUIET, "--run.experiment", "n" * 300)
+    assert "nnnn… has 300 bytes, a name may have 255: give a shorter --run." in printed
 
 
 @pytest.mark.skipif(find_spec("tensorboard") or find_spec("tensorboardX"), reason="TensorBoard is installed")
 def test_a_package_that_a_logger_lacks_is_named(refused):
-    said = refused(*FIT, "--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "x")
-    assert "Could not construct TensorBoardLogger(save_dir=x): Neither `tensorboard` nor" in said
+    printed = refused(*FIT, "--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "x")
+    assert "Could not construct TensorBoardLogger(save_dir=x): Neither `tensorboard` nor" in printed
 
 
 def test_python_passes_the_same_guards(cache, make_trainer):
@@ -213,8 +213,8 @@ def test_options_win_over_configs_wherever_they_stand(ser, capsys):
 def test_the_config_that_chose_the_corpus_is_named(refused, verb):
     soundfile.write("03a01Fa.wav", [0.0, 0.5, -0.5], 8000)
     for root in (".", "nowhere"):
-        said = refused(*verb, "--data.root", root)
-        assert f"The config {CONFIG} names the corpus Synthetic: for another, add --data NAME" in said
+        printed = refused(*verb, "--data.root", root)
+        assert f"The config {CONFIG} names the corpus Synthetic: for another, add --data NAME" in printed
     assert "was chosen by" not in refused(*verb, "--data", "RAVDESS", "--data.root", ".")
 
 
@@ -240,8 +240,8 @@ def test_an_error_in_a_module_of_ones_own_is_shown(refused, monkeypatch, option,
 
 
 def test_a_module_that_is_not_there_is_missed_in_the_working_folder(refused, tmp_path):
-    said = refused(*FIT, *QUIET, "--data", "elsewhere.Own")
-    assert f"there is no module 'elsewhere', neither installed nor in the working folder {tmp_path}" in said
+    printed = refused(*FIT, *QUIET, "--data", "elsewhere.Own")
+    assert f"there is no module 'elsewhere', neither installed nor in the working folder {tmp_path}" in printed
 
 
 def test_the_script_finds_classes_in_the_working_folder_and_imports_no_logger_unasked(tmp_path, cache):
@@ -314,8 +314,8 @@ def test_a_fit_that_monitors_nothing_leaves_what_a_summary_needs(best):
 @pytest.mark.parametrize("verb", ["test", "validate"])
 def test_a_score_needs_a_corpus_with_labels(refused, best, verb):
     for options in ([], ["--data.root", "."]):
-        said = refused(verb, *QUIET, "--ckpt_path", best, *options)
-        assert f"{verb} needs recordings with known emotions and speakers: give --data CORPUS" in said
+        printed = refused(verb, *QUIET, "--ckpt_path", best, *options)
+        assert f"{verb} needs recordings with known emotions and speakers: give --data CORPUS" in printed
 
 
 def test_a_config_may_give_the_checkpoint(ser, best, capsys):
@@ -344,5 +344,5 @@ def test_a_corpus_that_is_only_tested_needs_nobody_to_train_on(ser, refused, bes
 def test_a_long_name_of_recordings_is_answered_with_the_option_for_a_shorter(refused, best, cache):
     recording = next(Synthetic(cache_dir=cache).locate().glob("*.wav"))
     Path("n" * 250 + ".wav").write_bytes(recording.read_bytes())
-    said = refused("predict", *QUIET, "--ckpt_path", best, "--data.root", "n" * 250 + ".wav")
-    assert "has 258 bytes, a name may have 255: give a shorter --run.name" in said
+    printed = refused("predict", *QUIET, "--ckpt_path", best, "--data.root", "n" * 250 + ".wav")
+    assert "has 258 bytes, a name may have 255: give a shorter --run.name" in printed

@@ -231,23 +231,23 @@ def test_no_name_is_cut_in_a_narrow_table(capsys):
     assert lines[0].endswith("  12 ")
 
 
-def said_by(*arguments, **environment):
+def printed_by(*arguments, **environment):
     """Return what is written to stderr and to stdout before a verb's module would be imported."""
     script = (
         "import sys, ser.cli\nser.cli.importlib.import_module = lambda name: sys.exit(0)\nser.cli.main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", script, *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
-    return said.stderr, said.stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return printed.stderr, printed.stdout
 
 
 def test_a_fit_says_at_once_that_it_loads():
-    assert said_by("fit", "--config", CONFIG) == ("ser fit: loading\n", "")
-    assert said_by("data", "--format", "json", LOCAL_RANK="0") == ("ser data: loading\n", "")
+    assert printed_by("fit", "--config", CONFIG) == ("ser fit: loading\n", "")
+    assert printed_by("data", "--format", "json", LOCAL_RANK="0") == ("ser data: loading\n", "")
     for options in (["--help"], ["-h"], ["--print_config"], ["--print_config=skip_null"], ["--data.help", "EmoDB"]):
-        assert said_by("fit", *options) == ("", "")
-    assert said_by("fit", LOCAL_RANK="1") == ("", "")
-    assert said_by("fit", SLURM_PROCID="3") == ("", "")
+        assert printed_by("fit", *options) == ("", "")
+    assert printed_by("fit", LOCAL_RANK="1") == ("", "")
+    assert printed_by("fit", SLURM_PROCID="3") == ("", "")
 
 
 def test_a_fit_says_on_what_it_runs(fit, make_trainer, capfd):

@@ -97,10 +97,10 @@ def test_fit_leaves_a_run_folder_whose_numbers_agree(fitted):
     assert not set(protocol["train"]["speakers"]) & {"spk01", "spk02"}
     assert protocol["synthetic"] is True
 
-    truth, said = [row["target"] for row in predictions], [row["predicted"] for row in predictions]
-    assert metrics["test"]["uar"] == pytest.approx(balanced_accuracy_score(truth, said))
-    assert metrics["test"]["macro_f1"] == pytest.approx(f1_score(truth, said, average="macro"))
-    assert metrics["test"]["confusion"] == confusion_matrix(truth, said, labels=protocol["labels"]).tolist()
+    truth, predicted = [row["target"] for row in predictions], [row["predicted"] for row in predictions]
+    assert metrics["test"]["uar"] == pytest.approx(balanced_accuracy_score(truth, predicted))
+    assert metrics["test"]["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert metrics["test"]["confusion"] == confusion_matrix(truth, predicted, labels=protocol["labels"]).tolist()
     for row in predictions:
         probabilities = {label: float(row[f"p_{label}"]) for label in protocol["labels"]}
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
@@ -238,8 +238,8 @@ def test_predict_says_what_it_leaves_out_and_what_it_does_not_hear(ser, fitted, 
     assert reasons.keys() == {"wild.wav", "memo.m4a"}
     assert "ffmpeg -i memo.m4a memo.wav" in reasons["memo.m4a"]
     printed = capsys.readouterr().out
-    for said in ("unusable: 2, memo.m4a (not readable", "1 of 3, long.wav (20.0 s)", "phone.wav (8000 Hz)"):
-        assert printed.count(said) == 1
+    for note in ("unusable: 2, memo.m4a (not readable", "1 of 3, long.wav (20.0 s)", "phone.wav (8000 Hz)"):
+        assert printed.count(note) == 1
     assert printed.count("click.wav (0.010 s)") == 1
 
 
@@ -284,9 +284,9 @@ def test_a_full_disk_is_one_message_and_keeps_the_last_checkpoint(ser, capsys, t
         pytest.skip("a small file system cannot be mounted here")
     try:
         assert fit(ser, "--run.root", small) == 2
-        said = capsys.readouterr().err
-        assert "disk is full" in said
-        assert "Traceback" not in said
+        printed = capsys.readouterr().err
+        assert "disk is full" in printed
+        assert "Traceback" not in printed
         for checkpoint in small.rglob("*.ckpt"):
             torch.load(checkpoint, weights_only=True)
     finally:
@@ -372,9 +372,11 @@ def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_to_resume(ser, capsy
         assert fit(ser, "--trainer.max_epochs", 99, "--early_stopping.patience", 99) == code
     finally:
         signal.signal(signal.SIGINT, former)  # which Lightning has switched off
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Interrupted; repeat the command with --ckpt_path last to resume runs/cornn-synthetic/fold0-seed1." in said
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert (
+        "Interrupted; repeat the command with --ckpt_path last to resume runs/cornn-synthetic/fold0-seed1." in printed
+    )
     assert not (last.parents[1] / "metrics.json").exists()
     assert fit(ser, "--trainer.max_epochs", 2, "--ckpt_path", "last") == 0
 
@@ -382,10 +384,10 @@ def test_a_signal_ends_a_fit_with_its_own_code_and_says_how_to_resume(ser, capsy
 def test_training_that_diverges_stops_and_is_not_scored(ser, capsys):
     """Outputs that are no numbers would be scored at chance."""
     assert fit(ser, "--optimizer.lr", 1e30, "--trainer.max_epochs", 9) == 1
-    said = capsys.readouterr().err
-    assert "Training diverged: the loss is nan after epoch" in said
-    assert "Lower --optimizer.lr" in said
-    assert "--ckpt_path last" not in said
+    printed = capsys.readouterr().err
+    assert "Training diverged: the loss is nan after epoch" in printed
+    assert "Lower --optimizer.lr" in printed
+    assert "--ckpt_path last" not in printed
     run = Path("runs/cornn-synthetic/fold0-seed1")
     assert rows(run / "history.csv")[-1]["train/loss"] == "nan"
     assert not (run / "predictions.csv").exists()
