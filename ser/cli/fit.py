@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -140,6 +140,10 @@ class SerCLI(LightningCLI):
                 "log_every_n_steps": 1,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,  # RunRecorder prints it in a line
+                # After BestAndLast, whose own last.ckpt, since Lightning 2.6, is the last of the best epochs.
+                "callbacks": ModelCheckpoint(
+                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                ),
             },
             seed_everything_default=1,
             auto_configure_optimizers=False,
@@ -174,7 +178,6 @@ class SerCLI(LightningCLI):
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val/uar",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
                 # After the epoch rather than in its validation, so that a resumed fit begins with the next epoch.
                 "checkpoint.save_on_train_epoch_end": True,
