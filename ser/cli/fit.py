@@ -33,7 +33,7 @@ from ser.runs.recorder import RunRecorder, print_device
 from ser.training.checkpoints import (
     AVERAGED,
     AtomicCheckpoints,
-    BestAndLast,
+    BestCheckpoint,
     StopEarly,
     averaged,
     check_same_settings,
@@ -140,7 +140,7 @@ class SerCLI(LightningCLI):
                 "log_every_n_steps": 1,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,  # RunRecorder prints it in a line
-                # After BestAndLast, whose own last.ckpt, since Lightning 2.6, is the last of the best epochs.
+                # After BestCheckpoint, whose own last.ckpt, since Lightning 2.6, is the last of the best epochs.
                 "callbacks": ModelCheckpoint(
                     filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 ),
@@ -171,7 +171,7 @@ class SerCLI(LightningCLI):
         parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
         parser.link_arguments("optimizer", "model.optimizer")
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
-        parser.add_lightning_class_args(BestAndLast, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.set_defaults(
             {

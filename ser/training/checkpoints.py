@@ -76,11 +76,13 @@ class StopEarly(EarlyStopping):
             self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
 
 
-class BestAndLast(ModelCheckpoint):
-    """Keeps the best epoch by the monitored score, also in a run folder that was moved; another keeps the last epoch.
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best epoch by the monitored score, also in a run folder that was moved."""
 
-    Its name is part of the key of its state in a checkpoint.
-    """
+    @property
+    def state_key(self) -> str:
+        """Key of its state in a checkpoint, with its former name."""
+        return super().state_key.replace(type(self).__name__, "BestAndLast")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights as StochasticWeightAveraging has averaged them."""
