@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -33,7 +33,7 @@ from ser.runs.recorder import RunRecorder, print_device
 from ser.training.checkpoints import (
     AVERAGED,
     AtomicCheckpoints,
-    BestAndLast,
+    BestCheckpoint,
     StopEarly,
     averaged,
     check_same_settings,
@@ -140,6 +140,10 @@ class SerCLI(LightningCLI):
                 "log_every_n_steps": 1,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,  # RunRecorder prints it in a line
+                # After BestCheckpoint, whose own last.ckpt, since Lightning 2.6, is the last of the best epochs.
+                "callbacks": ModelCheckpoint(
+                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                ),
             },
             seed_everything_default=1,
             auto_configure_optimizers=False,
@@ -167,14 +171,13 @@ class SerCLI(LightningCLI):
         parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, default=None)
         parser.link_arguments("optimizer", "model.optimizer")
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
-        parser.add_lightning_class_args(BestAndLast, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val/uar",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
                 # After the epoch rather than in its validation, so that a resumed fit begins with the next epoch.
                 "checkpoint.save_on_train_epoch_end": True,

@@ -17,7 +17,7 @@ INDIFFERENT = (
     r"|trainer\.(accelerator|strategy|devices|num_nodes|plugins|logger|profiler|default_root_dir|model_registry|benchmark"
     r"|enable_(progress_bar|model_summary|autolog_hparams)|log_every_n_steps|detect_anomaly|limit_predict_batches)\b"
     r"|data\.(.+\.)?(root|cache_dir|num_workers|download)$|data\.name$"
-    r"|(checkpoint|early_stopping)\.(dirpath|filename|verbose|log_rank_zero_only)$"
+    r"|(checkpoint|early_stopping)\.(dirpath|filename|verbose|log_rank_zero_only|save_last)$"
 )
 # The length of training and the checkpoint that is tested: they may change when a fit is resumed.
 LENGTH = r"trainer\.(min|max)_(epochs|steps|time)$|early_stopping\.patience$|test_checkpoint$"

@@ -76,19 +76,13 @@ class StopEarly(EarlyStopping):
             self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
 
 
-class BestAndLast(ModelCheckpoint):
-    """Keeps the best epoch by the monitored score, and the last.
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best epoch by the monitored score, also in a run folder that was moved."""
 
-    Since Lightning 2.6, ModelCheckpoint's own ``last.ckpt`` is the last epoch that was among the best, and a moved run
-    folder loses the score of its best epoch. Two of Lightning's callbacks would need as much of this, and a
-    run's older ``--checkpoint.save_last true`` would have both write ``last.ckpt``.
-    """
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch if it is the best so far, and as the last one."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if not self._should_skip_saving_checkpoint(trainer) and self._should_save_on_train_epoch_end(trainer):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+    @property
+    def state_key(self) -> str:
+        """Key of its state in a checkpoint, with its former name."""
+        return super().state_key.replace(type(self).__name__, "BestAndLast")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights as StochasticWeightAveraging has averaged them."""

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, Protocol, Self, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from lightning.fabric.utilities.cloud_io import _load
@@ -36,6 +36,9 @@ from ser.training.checkpoints import (
 from ser.training.corpus import Corpus
 from ser.training.metrics import by_utterance, emotion_metrics
 
+if TYPE_CHECKING:
+    from ser.data.loaders import Batch
+
 Stage = Literal["train", "val", "test"]
 Normalize = Literal["bin", "global", "pixel", "utterance", "sign", "none"]
 SegmentScores = Literal["mean", "max"]
@@ -50,30 +53,14 @@ FITTED = ("feature_mean", "feature_sigma", "emotion_weights")
 SIGMA_FLOOR = 1e-6  # keeps constant features finite (bands that upsampling left empty)
 
 
-class Utterances(Protocol):
-    """A batch, as :class:`ser.data.Batch` is one.
-
-    Attributes:
-        features: (B, ..., T), zero after each segment's end; an undivided utterance is one segment.
-        lengths: (B,) valid frames of each.
-        targets: (B,) class numbers.
-        positions: (B,) number of the utterance of each; a negative one does not count.
-    """
-
-    features: Tensor
-    lengths: Tensor
-    targets: Tensor
-    positions: Tensor
-
-
-class Recognised(NamedTuple):
+class Predicted(NamedTuple):
     """The task's output for a batch.
 
     Attributes:
         loss: Scalar, for the trainer.
         probabilities: (U, K) of every utterance, detached.
         targets: (U,) class numbers.
-        positions: (U,) numbers of the utterances.
+        positions: (U,) numbers of the utterances, see :class:`ser.data.Batch`.
     """
 
     loss: Tensor
@@ -223,21 +210,21 @@ class EmotionClassifier(LightningModule):
             sigma = (((features - mean) * valid).square().sum(dim=-1, keepdim=True) / frames).sqrt()
         return (features - mean) / sigma.clamp_min(SIGMA_FLOOR)
 
-    def training_step(self, batch: Utterances, batch_idx: int) -> Tensor:
+    def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
         """Return the loss of a training batch."""
         return self._step(batch, "train", self.train_metrics).loss
 
-    def validation_step(self, batch: Utterances, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Score a validation batch."""
         return self._step(batch, "val", self.val_metrics)._asdict()
 
-    def test_step(self, batch: Utterances, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Score a test batch."""
         return self._step(batch, "test", self.test_metrics)._asdict()
 
-    def predict_step(self, batch: Utterances, batch_idx: int) -> tuple[Tensor, Tensor]:
+    def predict_step(self, batch: "Batch", batch_idx: int) -> tuple[Tensor, Tensor]:
         """Return the utterances' positions (U,) and the probability of every emotion (U, K)."""
-        probabilities, _, positions = self._recognised(self(batch.features, batch.lengths), batch)
+        probabilities, _, positions = self._predicted(self(batch.features, batch.lengths), batch)
         return positions, probabilities
 
     def configure_optimizers(self) -> Any:
@@ -424,7 +411,7 @@ class EmotionClassifier(LightningModule):
         loaders = CombinedLoader(loaders).flattened  # Lightning takes one, or any lists and dicts of them
         return [loader.source for loader in loaders if hasattr(loader, "source")]
 
-    def on_train_batch_start(self, batch: Utterances, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: "Batch", batch_idx: int) -> None:
         """Seed dropout, and tell the network the progress of training.
 
         The seed follows from the run's seed and the epoch, so that a resumed fit equals an uninterrupted one. It is set
@@ -506,13 +493,13 @@ class EmotionClassifier(LightningModule):
         """Check that a checkpoint belongs to this network and these emotions, see :func:`check_network`."""
         check_network(checkpoint, self.emotions, self.net)
 
-    def _step(self, batch: Utterances, stage: Stage, metrics: MetricCollection) -> Recognised:
+    def _step(self, batch: "Batch", stage: Stage, metrics: MetricCollection) -> Predicted:
         if stage == "train":
             logits, loss = self._train(batch)
             probabilities, targets, positions = logits.detach().softmax(dim=-1), batch.targets, batch.positions
         else:
             logits = self(batch.features, batch.lengths).float()  # (B, K)
-            probabilities, targets, positions = self._recognised(logits, batch)
+            probabilities, targets, positions = self._predicted(logits, batch)
             losses = F.cross_entropy(logits, batch.targets, reduction="none")[:, None]  # (B, 1)
             losses, _, owners = by_utterance(losses, batch.targets, batch.positions)  # (U, 1)
             loss = losses[owners >= 0].sum() / max(len(targets), 1)
@@ -532,9 +519,9 @@ class EmotionClassifier(LightningModule):
                 sync_dist=True,
                 logger=not after_fit,
             )
-        return Recognised(loss, probabilities, targets, positions)
+        return Predicted(loss, probabilities, targets, positions)
 
-    def _recognised(self, logits: Tensor, batch: Utterances) -> tuple[Tensor, Tensor, Tensor]:
+    def _predicted(self, logits: Tensor, batch: "Batch") -> tuple[Tensor, Tensor, Tensor]:
         """Combine the segments of each utterance.
 
         Args:
@@ -551,7 +538,7 @@ class EmotionClassifier(LightningModule):
         counted = positions >= 0
         return probabilities[counted], targets[counted], positions[counted]
 
-    def _train(self, batch: Utterances) -> tuple[Tensor, Tensor]:
+    def _train(self, batch: "Batch") -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) of an augmented batch, and the weighted loss."""
         features, lengths = self.standardise(batch.features, batch.lengths), batch.lengths
         if self.spec_augment is not None:

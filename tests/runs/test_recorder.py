@@ -65,8 +65,8 @@ def test_a_test_that_was_limited_is_reported_as_what_it_was(fit):
     assert json.loads((run / "metrics.json").read_text())["test"]["utterances"] == 8
     assert main(["report", str(run), "--output", "page.html"]) == 0
     page = Path("page.html").read_text()
-    assert "was tested on 8 utterances of 1 speaker" in page
-    assert "Only a part of a test was scored: 8 of 24 utterances in fold0-seed1." in page
+    assert "tested on 8 utterances of 1 speaker" in page
+    assert "Only part of a test set was scored: 8 of 24 utterances in fold0-seed1." in page
 
 
 def leaves(value):

@@ -79,6 +79,7 @@ def test_what_decides_a_result_is_named(changes, message):
             "model__net__init_args": {"lstm_hidden": 8, "num_blocks": 1},
         },  # defaults
         {"data__init_args__merge": {}},
+        {"checkpoint": {"save_last": True}},  # an older config's: another callback keeps the last epoch now
     ],
 )
 def test_places_speed_and_other_words_for_the_same_do_not_count(changes):
