@@ -300,12 +300,12 @@ def test_the_protocol_says_how_training_was_augmented(tiny):
         ({"copies": [PeakNoise(p=1.0)], "online": [Gain()]}, "augment has copies and online transforms; give only one"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(options, message):
+def test_settings_that_make_no_sense_are_rejected(options, message):
     with pytest.raises(UserError, match=message):
         Augment(**options)
 
 
-def test_stretching_that_no_seed_decides_is_refused():
+def test_stretching_that_no_seed_decides_is_rejected():
     slow = TimeStretch(0.4, 0.4, leave_length_unchanged=False, p=1.0)
     draws = [Seeded((slow,), 0)(noise(), RATE_HZ) for _ in range(2)]
     assert draws[0].tobytes() != draws[1].tobytes(), "a newer library keeps to the seed: let it be used"

@@ -129,7 +129,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("overlay", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_settings_are_refused_in_one_message(fit, capsys, overlay, message):
+def test_bad_settings_are_rejected_in_one_message(fit, capsys, overlay, message):
     assert fit(overlay) == 2
     printed = capsys.readouterr().err
     assert printed.count("ser: error: ") == 1

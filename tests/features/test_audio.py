@@ -237,7 +237,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_refused_with_its_reason(tmp_path, name):
+def test_damage_is_rejected_with_its_reason(tmp_path, name):
     damage, reason = DAMAGE[name]
     path = tmp_path / name
     damage(path)
@@ -465,7 +465,7 @@ def test_pre_emphasis_is_the_filter_of_the_textbook():
         ({"top_db": 0}, "top_db is 0; it must be positive, or null to keep silence"),
     ],
 )
-def test_preprocess_refuses_nonsense(options, message):
+def test_preprocess_rejects_nonsense(options, message):
     with pytest.raises(UserError, match=message):
         Preprocess(**options)
 

@@ -198,7 +198,7 @@ def test_derivatives_are_channels_of_their_own():
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_log_mel_refuses_what_cannot_be(options, message):
+def test_log_mel_rejects_what_cannot_be(options, message):
     with pytest.raises(UserError, match=message):
         LogMel(**options)
 

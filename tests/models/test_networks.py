@@ -190,7 +190,7 @@ def test_resumes_bit_exactly(net: nn.Module, make_trainer: Callable[..., Trainer
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_refuses_features_that_it_cannot_take(name: str) -> None:
+def test_rejects_features_that_it_cannot_take(name: str) -> None:
     build, kwargs, wrong = SMALL[name]
     with pytest.raises(UserError, match=rf"{build.__name__} got features .*(it needs .*: choose|choose longer clips)"):
         build(**kwargs | {"feature_shape": wrong})
@@ -207,6 +207,6 @@ def test_refuses_features_that_it_cannot_take(name: str) -> None:
         (CRNNmLFLB, {"kernels": (3, 3)}, "give four numbers each"),
     ],
 )
-def test_refuses_options(build: type[nn.Module], kwargs: dict[str, Any], message: str) -> None:
+def test_rejects_options(build: type[nn.Module], kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(**kwargs)

@@ -294,6 +294,6 @@ def few(**facts) -> list[Utterance]:
         (lambda: Stratified641620().split(few()[:1], 0), "has an empty train and val"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(divide, message):
+def test_what_cannot_be_divided_is_rejected(divide, message):
     with pytest.raises(UserError, match=re.escape(message)):
         divide()
