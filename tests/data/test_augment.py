@@ -445,42 +445,42 @@ class Listener(LightningModule):
     def __init__(self):
         super().__init__()
         self.net = nn.Linear(1, 1)
-        self.heard = {}
+        self.seen = {}
 
     def training_step(self, batch, batch_idx):
-        self.heard.setdefault("train", []).append(batch)
+        self.seen.setdefault("train", []).append(batch)
         return self.net(batch.features.mean().reshape(1)).sum()
 
     def validation_step(self, batch, batch_idx):
-        self.heard.setdefault("val", []).append(batch)
+        self.seen.setdefault("val", []).append(batch)
 
     def test_step(self, batch, batch_idx):
-        self.heard.setdefault("test", []).append(batch)
+        self.seen.setdefault("test", []).append(batch)
 
     def predict_step(self, batch, batch_idx):
-        self.heard.setdefault("predict", []).append(batch)
+        self.seen.setdefault("predict", []).append(batch)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def heard(corpus, make_trainer):
+def seen(corpus, make_trainer):
     listener = Listener()
     trainer = make_trainer(2, log_every_n_steps=1)  # with validation before, between and after
     trainer.fit(listener, datamodule=corpus)
     trainer.test(listener, datamodule=corpus, verbose=False)
     trainer.predict(listener, datamodule=corpus)
-    return listener.heard
+    return listener.seen
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice
 @pytest.mark.parametrize("preprocess", [WHOLE, DIVIDED], ids=["whole", "divided"])
 def test_validation_and_test_never_see_an_augmented_utterance(tiny, make_corpus, make_trainer, preprocess):
     root = make_corpus()
-    plain = heard(tiny(root, preprocess=preprocess, batch_size=3), make_trainer)
+    plain = seen(tiny(root, preprocess=preprocess, batch_size=3), make_trainer)
     originals = contents(plain["predict"])
     for augment in (paper_004(), online()):
-        augmented = heard(tiny(root, preprocess=preprocess, batch_size=3, augment=augment), make_trainer)
+        augmented = seen(tiny(root, preprocess=preprocess, batch_size=3, augment=augment), make_trainer)
         for side in ("val", "test", "predict"):  # in every bit, padding and order included
             assert len(plain[side]) > 0
             assert as_bytes(augmented[side]) == as_bytes(plain[side])

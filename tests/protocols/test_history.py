@@ -1,4 +1,4 @@
-"""What a network has heard is neither validated nor tested, whichever door the data come through."""
+"""What a network has seen is neither validated nor tested, whichever door the data come through."""
 
 import csv
 from functools import partial
@@ -274,10 +274,10 @@ def test_loaders_without_their_data_module_are_no_way_to_train(tiny, make_traine
 def test_loaders_in_a_dict_are_no_way_round(several, fit, tiny, make_trainer):
     first = tiny(fold=0)
     checkpoint = fit(first)
-    heard = tiny(first.root, fold=1)
-    heard.prepare_data()
+    seen = tiny(first.root, fold=1)
+    seen.prepare_data()
     with pytest.raises(UserError, match=r"Test speaker \w+ was used"):
-        make_trainer(1).test(load(checkpoint, first), several(heard.test_dataloader()))
+        make_trainer(1).test(load(checkpoint, first), several(seen.test_dataloader()))
 
 
 def test_data_with_other_labels_or_in_another_order_are_rejected(fit, tiny, make_trainer):

@@ -96,11 +96,11 @@ def test_every_protocol_divides_as_it_promises(protocol, utterances, chance):
             "depends on the order of files"
         )
 
-        heard = {name: {utterances[i].speaker for i in split[name]} for name in PARTITIONS}
+        seen = {name: {utterances[i].speaker for i in split[name]} for name in PARTITIONS}
         met = {name: {utterances[i].session for i in split[name]} for name in PARTITIONS}
         said = {name: {utterances[i].sentence for i in split[name]} for name in PARTITIONS}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            assert not (protocol.speaker_disjoint and heard[one] & heard[other])
+            assert not (protocol.speaker_disjoint and seen[one] & seen[other])
             assert not (protocol.session_disjoint and met[one] & met[other])
         assert not (protocol.sentence_disjoint and said["test"] & (said["train"] | said["val"]))
 
