@@ -154,7 +154,7 @@ def test_session_without_labels_is_rejected(release, parse):
 
 
 def test_wrong_subset():
-    with pytest.raises(UserError, match=r"subset is 'impro'; it must be one of improvised, scripted, all"):
+    with pytest.raises(UserError, match=r"subset is 'impro'; choose one of improvised, scripted, all"):
         IEMOCAP(subset="impro")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ser.data import FrontEnd, LogMel, Preprocess
 from ser.errors import UserError
 from ser.features.audio import audio_files, read
-from ser.features.spectra import delta, mel_filters
+from ser.features.spectrograms import delta, mel_filters
 from ser.settings.class_paths import describe
 
 NOISE = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, 20_001).astype(np.float32))

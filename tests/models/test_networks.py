@@ -199,10 +199,10 @@ def test_rejects_features_that_it_cannot_take(name: str) -> None:
 @pytest.mark.parametrize(
     ("build", "kwargs", "message"),
     [
-        (ACRNN, {"norm": "conv"}, "norm is 'conv'; choose linear or fc"),
+        (ACRNN, {"norm": "conv"}, "norm is 'conv'; choose one of linear, fc"),
         (TimeDistributedCNNLSTM, {"coverage": "last"}, "coverage is 'last'; choose one of uniform, first, all"),
         (TimeDistributedCNNLSTM, {"coverage": "first", "num_blocks": 44}, "219 frames; .* needs at least 220"),
-        (ResCNN, {"pooling": "max"}, "pooling is 'max'; choose flatten or mean"),
+        (ResCNN, {"pooling": "max"}, "pooling is 'max'; choose one of flatten, mean"),
         (ResCNN, {"output_units": 7}, "output_units is 7; it must be 0 or at least the 8 emotions"),
         (CRNNmLFLB, {"kernels": (3, 3)}, "give four numbers each"),
     ],
