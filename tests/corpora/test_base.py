@@ -144,7 +144,7 @@ def damaged(make_corpus):
     (root / "dan_anger_s2.wav").symlink_to(root / "gone.wav")
     for number, speaker in enumerate(("ben", "carla", "dan")):  # one sound file in anger each
         soundfile.write(root / f"{speaker}_anger_s3.wav", samples[number:], 8000)
-    soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # nobody of that name
+    soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # an unknown speaker
     soundfile.write(root / "noise.wav", samples, 8000)
     return root
 
@@ -311,8 +311,8 @@ def test_statistics_are_those_of_the_training_frames_alone(tiny):
     frames = np.concatenate([corpus.front_end(path).double().numpy() for path in paths], axis=-1)
     np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-5)
-    everybody = np.concatenate([corpus.front_end(u.path).numpy() for u in corpus.table], axis=-1)
-    assert not np.allclose(mean[..., 0], everybody.mean(axis=-1), rtol=1e-5, atol=1e-6)
+    all_frames = np.concatenate([corpus.front_end(u.path).numpy() for u in corpus.table], axis=-1)
+    assert not np.allclose(mean[..., 0], all_frames.mean(axis=-1), rtol=1e-5, atol=1e-6)
 
 
 def test_a_second_run_reads_no_recording(tiny, make_corpus):

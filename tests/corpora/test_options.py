@@ -72,9 +72,9 @@ def test_a_complete_copy_says_nothing_of_it(tiny):
 def test_strict_rejects_an_incomplete_copy(make_corpus, tiny):
     root = make_corpus()
     remove(root, "anna_anger_s1")
-    with pytest.raises(UserError, match=r"copy of Tiny is incomplete:\n.*\n  anger +7 +8  <\n") as refused:
+    with pytest.raises(UserError, match=r"copy of Tiny is incomplete:\n.*\n  anger +7 +8  <\n") as error:
         tiny(root, strict=True).table  # noqa: B018
-    assert "leave strict out" in str(refused.value)
+    assert "leave strict out" in str(error.value)
 
 
 def test_strict_rejects_a_copy_without_an_emotion_unless_others_are_chosen(make_corpus, tiny):

@@ -481,9 +481,9 @@ def test_validation_and_test_never_see_an_augmented_utterance(tiny, make_corpus,
     originals = contents(plain["predict"])
     for augment in (paper_004(), online()):
         augmented = seen(tiny(root, preprocess=preprocess, batch_size=3, augment=augment), make_trainer)
-        for side in ("val", "test", "predict"):  # in every bit, padding and order included
-            assert len(plain[side]) > 0
-            assert as_bytes(augmented[side]) == as_bytes(plain[side])
+        for name in ("val", "test", "predict"):  # in every bit, padding and order included
+            assert len(plain[name]) > 0
+            assert as_bytes(augmented[name]) == as_bytes(plain[name])
         everything = {segment for segments in originals.values() for segment in segments}
         trained = contents(augmented["train"])
         assert trained.keys() == contents(plain["train"]).keys()

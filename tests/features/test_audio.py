@@ -296,12 +296,12 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.wav", "b/2.wav")
     scandir = os.scandir
 
-    def refuse(path):  # root may read every folder
+    def fail(path):  # root may read every folder
         if os.path.basename(path) == "b":
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(UserError, match=r"The folder .*b cannot be read \(Permission denied\)"):
         audio_files(tmp_path)
 

@@ -29,7 +29,7 @@ from ser.models import (
 from ser.models.layers import valid_frames
 from ser.training.task import EmotionClassifier
 
-# As small as each network allows: class, arguments, and the features that it must refuse.
+# As small as each network allows: class, arguments, and features that it must reject.
 SMALL: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, ...]]] = {
     "CoRNN": (CoRNN, {"feature_shape": (3, 5, 24), "lstm_hidden": 32, "conv_kernel": 7, "dropout": 0.0}, (1, 48000)),
     "ACRNN": (ACRNN, {"feature_shape": (3, 8, 24)}, (3, 3, 24)),

@@ -249,11 +249,11 @@ def test_speakers_by_number():
 
 
 def test_a_side_that_is_not_needed_may_be_empty():
-    """A corpus that is only tested needs nobody to train on."""
-    everybody = FixedSpeakers(test=["a", "b", "c", "d"])
-    assert everybody.split(few(), 0, needed=["test"]) == Split(train=(), val=(), test=tuple(range(8)))
+    """A corpus that is only tested needs no training speakers."""
+    test_only = FixedSpeakers(test=["a", "b", "c", "d"])
+    assert test_only.split(few(), 0, needed=["test"]) == Split(train=(), val=(), test=tuple(range(8)))
     with pytest.raises(UserError, match="has an empty train and val"):
-        everybody.split(few(), 0)
+        test_only.split(few(), 0)
     assert ColumnSplit().split(few(split="val"), 0, needed=["val"]).val == tuple(range(8))
     assert LeaveOneSpeakerOut().split(few()[:2], 0, needed=["test"]).test == (0, 1)
 
