@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -27,6 +28,16 @@ class JobEnded(Exception):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Check that an option has one of its valid values.
+
+    Raises:
+        UserError: It has another.
+    """
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:

@@ -182,7 +182,7 @@ class SpeechCorpus(Batches):
     @property
     def recordings(self) -> list[Recording]:
         """Properties of the file of every utterance in :attr:`table`."""
-        return self._checked.looks
+        return self._checked.recordings
 
     @property
     def left_out(self) -> list[BadFile]:
@@ -195,12 +195,11 @@ class SpeechCorpus(Batches):
         left_out = notes_on_files(self.left_out, self.name, self.relative)
         return [*left_out, *notes_on_recordings(self.table, self.recordings, self.front_end, self.relative)]
 
-    def counts(self) -> Counts:
-        """Return the number of utterances of every class: found, and published (null if unknown)."""
-        return {label: counts for label, counts in self.found_and_published().items() if label in self.labels}
-
     def found_and_published(self) -> Counts:
-        """Return the same, including emotions of which an incomplete copy has no recording."""
+        """Return the number of utterances found and published (null if unknown).
+
+        Of every class and, if no emotions were chosen, of those without a recording in this copy.
+        """
         return self._listing.counts(self.table)
 
     def relative(self, path: Path) -> str:
@@ -294,14 +293,14 @@ class SpeechCorpus(Batches):
         return extended(history, fit_record(self._fold, self.identity, synthetic=self.synthetic, merge=self.merge))
 
     def is_fit(self, fit: Fit) -> bool:
-        """Tell whether a fit was of these data: the same utterances, labels and split."""
+        """Return whether a fit was on these data: the same utterances, labels and split."""
         if "fingerprint" in fit:
             return bool(fit["fingerprint"] == self.fingerprint)
         ours = [type(self).name, self.fold, describe(self.protocol)]  # a checkpoint of format 1 knows no more
         return [fit["corpus"], fit["fold"], fit["protocol"]] == ours
 
     def check_unseen(self, history: Sequence[Fit], partition: Partition) -> list[str]:
-        """Compare a partition with everything that a network was trained or chosen on.
+        """Check that a partition is disjoint from everything that a network was trained or selected on.
 
         Returns:
             Notes on its score, a sentence each.
@@ -322,7 +321,7 @@ class SpeechCorpus(Batches):
     def fold_number(self, number: int) -> Fold:
         """Return a fold of the protocol, by its number."""
         files = [self.relative(utterance.path) for utterance in self.table]
-        digests = [look.digest for look in self.recordings]
+        digests = [recording.digest for recording in self.recordings]
         return Fold(self.protocol, number, self.table, files, digests, type(self).name, self.labels)
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ser.corpora.base import BadFile, SpeechCorpus
 from ser.corpora.names import named_files
-from ser.errors import UserError
+from ser.errors import UserError, check_choice
 from ser.protocols.splits import Gender, Utterance
 from ser.settings.names import Name
 
@@ -81,8 +81,7 @@ class IEMOCAP(SpeechCorpus):
         emotions: list[Name] | None = FOUR,
         **kwargs: Any,
     ) -> None:
-        if subset not in PUBLISHED:
-            raise UserError(f"subset is {subset!r}; it must be one of {', '.join(PUBLISHED)}.")
+        check_choice("subset", subset, PUBLISHED)
         super().__init__(root=root, emotions=emotions, **kwargs)
         self.subset = subset
         self.published = PUBLISHED[subset]  # type: ignore[misc]  # the facts of the class are those of the default

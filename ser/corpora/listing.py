@@ -37,7 +37,7 @@ class Checked(NamedTuple):
     """The utterances with usable recordings, the properties of these, and the other files."""
 
     table: list[Utterance]
-    looks: list[Recording]
+    recordings: list[Recording]
     bad: list[BadFile]
 
 
@@ -172,7 +172,7 @@ def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad
     Args:
         listing: The parser's findings.
         memory: Folder for the properties of usable recordings.
-        front_end: Tells the shortest usable recording.
+        front_end: Defines the shortest usable recording.
         skip_bad: Leave damaged files out.
         strict: Stop if the copy is incomplete.
 
@@ -180,15 +180,15 @@ def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad
         UserError: Files cannot be used, naming them; the copy is incomplete; or the memory cannot be written.
     """
     try:
-        looks = inspect_files([utterance.path for utterance in listing.table], memory)
+        recordings = inspect_files([utterance.path for utterance in listing.table], memory)
     except OSError as error:
         raise UserError(
             f"{memory.parent} cannot be written: {error.strerror}. "
             "Fix that, or give another folder with --data.cache_dir."
         ) from error
-    problems = [look.problem or front_end.problem(look.duration_s) for look in looks]
-    seen = list(zip(listing.table, looks, problems, strict=True))
-    bad = [*listing.bad, *(BadFile(u.path, problem) for u, _, problem in seen if problem)]
+    problems = [recording.problem or front_end.problem(recording.duration_s) for recording in recordings]
+    inspected = list(zip(listing.table, recordings, problems, strict=True))
+    bad = [*listing.bad, *(BadFile(u.path, problem) for u, _, problem in inspected if problem)]
     damaged = [item for item in bad if not item.foreign]
     if damaged and not skip_bad:
         raise UserError(
@@ -196,12 +196,12 @@ def check_files(listing: Listing, memory: Path, front_end: FrontEnd, *, skip_bad
             f"{listing.name(damaged, MOST_NAMED)}\n"
             "Repair or remove them, or leave them out with --data.on_bad_file skip."
         )
-    sound = [(utterance, look) for utterance, look, problem in seen if not problem]
-    if not sound:
+    usable = [(utterance, recording) for utterance, recording, problem in inspected if not problem]
+    if not usable:
         raise UserError(
             f"None of the {len(damaged)} files in {listing.root} can be used; the first {damaged[0].reason}."
         )
-    checked = Checked([utterance for utterance, _ in sound], [look for _, look in sound], bad)
+    checked = Checked([utterance for utterance, _ in usable], [recording for _, recording in usable], bad)
     if strict:
         _check_complete(listing.choice.corpus, listing.counts(checked.table))
     return checked

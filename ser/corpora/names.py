@@ -53,7 +53,7 @@ def named_files(root: Path, pattern: str, form: str, example: str) -> Iterator[t
     """
     whole = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE | re.ASCII)
     ours = re.compile(rf"(?:.*/)?(?:{form})", re.IGNORECASE | re.ASCII)
-    above = root.absolute().parent  # the root itself may be a folder that says something
+    above = root.absolute().parent  # the name of the root itself may matter
     seen: dict[tuple[str | None, ...], Path] = {}
     for path in sorted(audio_files(root), key=_is_unreadable):
         match = whole.fullmatch(path.absolute().with_suffix("").as_posix())

@@ -27,26 +27,26 @@ def notes_on_files(bad: Sequence[BadFile], corpus: str, name: Callable[[Path], s
 
 
 def notes_on_recordings(
-    table: Sequence[Utterance], looks: Sequence[Recording], front_end: FrontEnd, name: Callable[[Path], str]
+    table: Sequence[Utterance], recordings: Sequence[Recording], front_end: FrontEnd, name: Callable[[Path], str]
 ) -> list[str]:
     """Note recordings that are truncated, very short, or of a lower sample rate than the features.
 
     Args:
         table: The utterances.
-        looks: Properties of the file of each.
+        recordings: Properties of the file of each.
         front_end: From these files to features.
         name: Returns the name of a file.
     """
     before, rate = front_end.preprocess, front_end.features.sample_rate_hz
-    by_length = sorted(zip(looks, table, strict=True), key=lambda pair: -pair[0].duration_s)
+    by_length = sorted(zip(recordings, table, strict=True), key=lambda pair: -pair[0].duration_s)
 
-    def named(told: str, belongs: Callable[[Recording], bool]) -> list[str]:
-        return [f"{name(u.path)} ({told.format(look)})" for look, u in by_length if belongs(look)]
+    def named(value: str, belongs: Callable[[Recording], bool]) -> list[str]:
+        return [f"{name(u.path)} ({value.format(recording)})" for recording, u in by_length if belongs(recording)]
 
-    cut = named("{0.duration_s:.1f} s", lambda look: look.duration_s > before.offset_s + before.duration_s)
+    cut = named("{0.duration_s:.1f} s", lambda recording: recording.duration_s > before.offset_s + before.duration_s)
     cut = cut if before.segment_hop_s is None else []
-    narrow = named("{0.sample_rate_hz} Hz", lambda look: look.sample_rate_hz < rate)
-    short = named("{0.duration_s:.3f} s", lambda look: look.duration_s < SHORT_S)
+    narrow = named("{0.sample_rate_hz} Hz", lambda recording: recording.sample_rate_hz < rate)
+    short = named("{0.duration_s:.3f} s", lambda recording: recording.duration_s < SHORT_S)
     return _notes(
         {
             f"Truncated to {before.duration_s:g} s": cut,

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ser.errors import UserError
+from ser.errors import UserError, check_choice
 
 Waveform = npt.NDArray[np.float32]
 WaveformNorm = Literal["none", "zscore", "rms", "peak"]
@@ -60,8 +60,7 @@ class Preprocess:
             )
         if self.pad_waveform not in (False, True, "centred"):
             raise UserError(f"pad_waveform is {self.pad_waveform!r}; choose one of false, true, centred.")
-        if self.waveform_norm not in (names := get_args(WaveformNorm)):
-            raise UserError(f"waveform_norm is {self.waveform_norm!r}; choose one of {', '.join(names)}.")
+        check_choice("waveform_norm", self.waveform_norm, get_args(WaveformNorm))
 
     def samples(self, sample_rate_hz: int) -> int:
         """Return the largest number of samples of a segment."""

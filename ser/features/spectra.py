@@ -2,16 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import create_dct
 
-from ser.errors import UserError
-from ser.features.spectrograms import Centre, Scale, check_choice, log_scale, power_spectrum, taper, with_deltas
-from ser.features.spectrograms import delta as delta
-from ser.features.spectrograms import mel_filters as mel_filters
+from ser.errors import UserError, check_choice
+from ser.features.spectrograms import Centre, Scale, log_scale, mel_filters, power_spectrum, taper, with_deltas
 
 
 class Features(nn.Module, ABC):
@@ -108,7 +106,7 @@ class LogMel(Features):
         top_db: float | None = None,
     ) -> None:
         super().__init__()
-        check_choice("scale", scale, Scale)
+        check_choice("scale", scale, get_args(Scale))
         if n_mels < 1:
             raise UserError(f"n_mels is {n_mels}; it must be at least 1.")
         if top_db is not None and (top_db <= 0 or scale == "ln"):

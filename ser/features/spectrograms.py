@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -141,13 +141,3 @@ def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, mel_scale: str) ->
             "is too coarse. Give fewer n_mels or a larger n_fft."
         )
     return filters.contiguous()
-
-
-def check_choice(name: str, value: object, literal: object) -> None:
-    """Compare an option with the values of its ``Literal``.
-
-    Raises:
-        UserError: It is none of them.
-    """
-    if value not in get_args(literal):
-        raise UserError(f"{name} is {value!r}; choose one of {', '.join(map(str, get_args(literal)))}.")

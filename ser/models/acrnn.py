@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ser.errors import UserError
+from ser.errors import check_choice
 from ser.models.convolutions import Conv, ConvBlock, ConvStack
 from ser.models.layers import LSTM, BatchNorm, Dropout, TemporalPooling, as_sequence, check_features, follow_keras
 
@@ -57,8 +57,7 @@ class ACRNN(nn.Module):
         super().__init__()
         wanted = ("channels", "mel bins", "frames")
         check_features("ACRNN", feature_shape, wanted, "a log-mel spectrogram with deltas, such as (3, 40, 300)")
-        if norm not in ("linear", "fc"):
-            raise UserError(f"norm is {norm!r}; choose linear or fc")
+        check_choice("norm", norm, ("linear", "fc"))
         self.num_classes = num_classes
         self.feature_shape = feature_shape
         self.mel_pool = mel_pool

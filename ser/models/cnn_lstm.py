@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ser.errors import UserError
+from ser.errors import UserError, check_choice
 from ser.models.convolutions import Conv, ConvBlock, ConvLSTM, ConvStack
 from ser.models.layers import LSTM, check_features, follow_keras, silence_padding
 
@@ -128,8 +128,7 @@ class TimeDistributedCNNLSTM(nn.Module):
             "first": self.BLOCK_FRAMES * num_blocks,
             "all": self.BLOCK_FRAMES,
         }
-        if coverage not in fewest:
-            raise UserError(f"coverage is {coverage!r}; choose one of {', '.join(fewest)}")
+        check_choice("coverage", coverage, fewest)
         if frames < fewest[coverage]:
             raise UserError(
                 f"{name} got features of {frames} frames; with coverage={coverage} and num_blocks={num_blocks} "

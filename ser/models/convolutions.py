@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ser.errors import UserError
+from ser.errors import UserError, check_choice
 from ser.models.layers import LSTM, BatchNorm, Dropout, as_sequence, follow_keras, silence_padding, valid_frames
 
 Activation = Literal["relu", "elu", "leaky_relu"]
@@ -97,8 +97,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         # In place: the layers before need only their input in the backward pass.
         activations = {"relu": nn.ReLU(True), "elu": nn.ELU(inplace=True), "leaky_relu": nn.LeakyReLU(inplace=True)}
-        if activation not in activations:
-            raise UserError(f"activation is {activation!r}; choose one of {', '.join(activations)}")
+        check_choice("activation", activation, activations)
         layers: list[nn.Module] = [activations[activation]]
         if norm != "none":
             layers.insert(0 if norm == "before" else 1, BatchNorm(conv.out_channels))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser.errors import UserError
+from ser.errors import UserError, check_choice
 
 Pooling = Literal["mean", "last", "max", "attention"]
 
@@ -273,8 +273,7 @@ class TemporalPooling(nn.Module):
 
     def __init__(self, pooling: Pooling, input_size: int) -> None:
         super().__init__()
-        if pooling not in get_args(Pooling):
-            raise UserError(f"pooling is {pooling!r}; choose one of {', '.join(get_args(Pooling))}")
+        check_choice("pooling", pooling, get_args(Pooling))
         self.pooling = pooling
         self.score: nn.Module | None = nn.Linear(input_size, 1, bias=False) if pooling == "attention" else None
 

@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser.errors import UserError
+from ser.errors import UserError, check_choice
 from ser.models.convolutions import Conv, ConvBlock, ConvStack
 from ser.models.layers import TemporalPooling, as_sequence, check_features, follow_keras
 
@@ -61,8 +61,7 @@ class ResCNN(nn.Module):
     ) -> None:
         super().__init__()
         check_features("ResCNN", feature_shape, ("channels", "coefficients", "frames"), "MFCCs, such as (1, 12, 216)")
-        if pooling not in ("flatten", "mean"):
-            raise UserError(f"pooling is {pooling!r}; choose flatten or mean")
+        check_choice("pooling", pooling, ("flatten", "mean"))
         if 0 < output_units < num_classes:
             raise UserError(f"output_units is {output_units}; it must be 0 or at least the {num_classes} emotions")
         self.num_classes = num_classes

@@ -1,7 +1,7 @@
 """The audit of a split: what its partitions share, whether the protocol allows it, and whether scores are valid."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -71,22 +71,22 @@ def audit(utterances: Sequence[Utterance], digests: Sequence[str], split: Split,
         )
     for one, other in pairs:
         ours, theirs = split[one], split[other]
-        shared = _shared(lambda i: utterances[i].speaker, ours, theirs)
-        if shared and protocol.speaker_disjoint:
-            leaks.append(f"{_count(shared, 'speaker')} in {one} and in {other}: {some(shared)}.")
-        elif shared:
-            shared_speakers.append(f"{len(shared)} in {one} and {other}")
+        for fact, disjoint in (
+            ("speaker", protocol.speaker_disjoint),
+            ("session", protocol.session_disjoint),
+            ("sentence", protocol.sentence_disjoint and other == "test"),
+        ):
+            values = ({getattr(utterances[i], fact) for i in positions} - {None} for positions in (ours, theirs))
+            shared = sorted(set.intersection(*values))
+            if shared and disjoint:
+                leaks.append(f"{_count(shared, fact)} in {one} and in {other}: {some(shared)}.")
+            elif shared and fact == "speaker":
+                shared_speakers.append(f"{len(shared)} in {one} and {other}")
         where = {digests[i]: i for i in ours}
         same = [(where[digests[i]], i) for i in theirs if digests[i] in where]
         if same:
             named = some([f"{utterances[a].path.name} = {utterances[b].path.name}" for a, b in same])
             leaks.append(f"{_count(same, 'recording')} in {one} and, sample for sample, in {other}: {named}.")
-        shared = _shared(lambda i: utterances[i].session, ours, theirs)
-        if shared and protocol.session_disjoint:
-            leaks.append(f"{_count(shared, 'session')} in {one} and in {other}: {some(shared)}.")
-        shared = _shared(lambda i: utterances[i].sentence, ours, theirs)
-        if shared and protocol.sentence_disjoint and other == "test":
-            leaks.append(f"{_count(shared, 'sentence')} in {one} and in {other}: {some(shared)}.")
     if shared_speakers:
         notes.append(f"Speakers are shared, as the protocol allows: {', '.join(shared_speakers)}.")
     notes += _tolerated(utterances, split, protocol)
@@ -203,11 +203,6 @@ def _single(spoken: Mapping[str, set[str]]) -> list[str]:
 
 def _utterances(number: int) -> str:
     return "1 utterance" if number == 1 else f"{number} utterances"
-
-
-def _shared(fact: Callable[[int], str | None], ours: Sequence[int], theirs: Sequence[int]) -> list[str]:
-    shared = {fact(i) for i in ours} & {fact(i) for i in theirs}
-    return sorted(value for value in shared if value is not None)
 
 
 def _count(found: Sequence[object], noun: str) -> str:

@@ -100,7 +100,7 @@ def _speakers(corpus: SpeechCorpus) -> dict[str, Any]:
 
 
 def _recordings(corpus: SpeechCorpus) -> dict[str, Any]:
-    durations = np.array([look.duration_s for look in corpus.recordings])
+    durations = np.array([recording.duration_s for recording in corpus.recordings])
     return {
         "durations_s": {
             "total": float(durations.sum()),
@@ -110,8 +110,8 @@ def _recordings(corpus: SpeechCorpus) -> dict[str, Any]:
             "max": float(durations.max()),
         },
         "cut": int((durations > corpus.front_end.preprocess.duration_s).sum()),
-        "sample_rates_hz": _counted([look.sample_rate_hz for look in corpus.recordings]),
-        "channels": _counted([look.channels for look in corpus.recordings]),
+        "sample_rates_hz": _counted([recording.sample_rate_hz for recording in corpus.recordings]),
+        "channels": _counted([recording.channels for recording in corpus.recordings]),
     }
 
 
@@ -135,8 +135,8 @@ def _clipped_in(paths: Sequence[Path]) -> list[int]:
 def _duplicates(corpus: SpeechCorpus) -> list[list[str]]:
     """Return the groups of files with identical samples."""
     files: dict[str, list[str]] = defaultdict(list)
-    for utterance, look in zip(corpus.table, corpus.recordings, strict=True):
-        files[look.digest].append(corpus.relative(utterance.path))
+    for utterance, recording in zip(corpus.table, corpus.recordings, strict=True):
+        files[recording.digest].append(corpus.relative(utterance.path))
     return [group for group in files.values() if len(group) > 1]
 
 

@@ -75,8 +75,8 @@ def _balance(corpus: SpeechCorpus) -> Figure:
 def _typical(corpus: SpeechCorpus, emotion: str) -> Utterance | None:
     """Return the utterance of median length."""
     lengths = [
-        (look.duration_s, i)
-        for i, (utterance, look) in enumerate(zip(corpus.table, corpus.recordings, strict=True))
+        (recording.duration_s, i)
+        for i, (utterance, recording) in enumerate(zip(corpus.table, corpus.recordings, strict=True))
         if utterance.emotion == emotion
     ]
     return corpus.table[sorted(lengths)[len(lengths) // 2][1]] if lengths else None

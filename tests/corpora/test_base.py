@@ -28,7 +28,7 @@ def test_a_corpus_says_what_the_model_must_know(tiny):
     assert corpus.labels == ["anger", "neutral"]
     assert corpus.num_classes == 2
     assert corpus.feature_shape == (2, 8, 300)
-    assert corpus.counts() == {"anger": [8, 8], "neutral": [8, 8]}
+    assert corpus.found_and_published() == {"anger": [8, 8], "neutral": [8, 8]}
     assert len(corpus.table) == 16
     assert corpus.summary().startswith(
         "Tiny, fold 0: train on 8 utterances of speakers carla, dan; validate on 4 utterances of speaker ben; "
@@ -59,7 +59,7 @@ def test_emotions_choose_and_order_the_classes(tiny, make_corpus):
         (["anger", "neutral", "anger"], r"emotions is .*; it must name at least two emotions, each once"),
     ],
 )
-def test_emotions_that_make_no_sense_are_refused(tiny, emotions, message):
+def test_emotions_that_make_no_sense_are_rejected(tiny, emotions, message):
     with pytest.raises(UserError, match=message):
         tiny(emotions=emotions).labels  # noqa: B018
 
@@ -71,7 +71,7 @@ def test_the_default_cache_folder_is_the_users(tiny, monkeypatch, tmp_path):
 # -- bad roots --
 
 
-def test_a_root_that_does_not_exist_is_refused(tiny, tmp_path):
+def test_a_root_that_does_not_exist_is_rejected(tiny, tmp_path):
     with pytest.raises(UserError, match=r"nowhere does not exist; --data.root must be the folder of Tiny: files like"):
         tiny(tmp_path / "nowhere").labels  # noqa: B018
 
@@ -83,14 +83,14 @@ def test_a_root_must_be_given(tiny, cache_dir):
         corpus.labels  # noqa: B018
 
 
-def test_a_root_without_audio_is_refused(tiny, tmp_path):
+def test_a_root_without_audio_is_rejected(tiny, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.txt").touch()
     with pytest.raises(UserError, match=r"empty holds no audio files\. --data.root must be the folder of Tiny: files"):
         tiny(tmp_path / "empty").labels  # noqa: B018
 
 
-def test_a_root_with_another_corpus_is_refused(tiny, tmp_path):
+def test_a_root_with_another_corpus_is_rejected(tiny, tmp_path):
     (tmp_path / "other").mkdir()
     for name in ("03a01Fa.wav", "03a01Wa.wav"):
         (tmp_path / "other" / name).touch()
@@ -99,7 +99,7 @@ def test_a_root_with_another_corpus_is_refused(tiny, tmp_path):
         tiny(tmp_path / "other").labels  # noqa: B018
 
 
-def test_workers_that_cannot_start_are_refused(tiny, make_corpus, monkeypatch):
+def test_workers_that_cannot_start_are_rejected(tiny, make_corpus, monkeypatch):
     """Without it, training waits for its first batch for ever."""
     root = make_corpus()
     with pytest.raises(UserError, match="num_workers is -1; it must be at least 0"):
@@ -121,7 +121,7 @@ def test_recordings_without_labels_are_not_scored(make_corpus, cache_dir):
         corpus.prepare_data()
 
 
-def test_a_batch_size_below_one_is_refused(tiny):
+def test_a_batch_size_below_one_is_rejected(tiny):
     with pytest.raises(UserError, match="batch_size is 0; it must be at least 1"):
         tiny(batch_size=0)
 
@@ -144,7 +144,7 @@ def damaged(make_corpus):
     (root / "dan_anger_s2.wav").symlink_to(root / "gone.wav")
     for number, speaker in enumerate(("ben", "carla", "dan")):  # one sound file in anger each
         soundfile.write(root / f"{speaker}_anger_s3.wav", samples[number:], 8000)
-    soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # nobody of that name
+    soundfile.write(root / "eve_anger_s1.wav", samples, 8000)  # an unknown speaker
     soundfile.write(root / "noise.wav", samples, 8000)
     return root
 
@@ -197,7 +197,7 @@ def test_recordings_that_preprocessing_leaves_nothing_of_are_bad_files(tiny, mak
     root = make_corpus()
     soundfile.write(root / "anna_anger_s1.wav", [0.5, -0.5], 96_000)  # less than a sample at 8 kHz
     skipping = Preprocess(None, offset_s=0.44)  # another lasts 0.43 s
-    with pytest.raises(UserError, match=r"2 of 16 files .*\n  anna_anger_s1.wav: too short: 2.08e-05 s, of which"):
+    with pytest.raises(UserError, match=r"2 of 16 files .*\n  anna_anger_s1.wav: too short: 2.08e-05 s, all of which"):
         tiny(root, preprocess=skipping).prepare_data()
     corpus = tiny(root, preprocess=skipping, on_bad_file="skip")
     corpus.prepare_data()
@@ -311,8 +311,8 @@ def test_statistics_are_those_of_the_training_frames_alone(tiny):
     frames = np.concatenate([corpus.front_end(path).double().numpy() for path in paths], axis=-1)
     np.testing.assert_allclose(mean[..., 0], frames.mean(axis=-1), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(sigma[..., 0], frames.std(axis=-1), rtol=1e-5)
-    everybody = np.concatenate([corpus.front_end(u.path).numpy() for u in corpus.table], axis=-1)
-    assert not np.allclose(mean[..., 0], everybody.mean(axis=-1), rtol=1e-5, atol=1e-6)
+    all_frames = np.concatenate([corpus.front_end(u.path).numpy() for u in corpus.table], axis=-1)
+    assert not np.allclose(mean[..., 0], all_frames.mean(axis=-1), rtol=1e-5, atol=1e-6)
 
 
 def test_a_second_run_reads_no_recording(tiny, make_corpus):

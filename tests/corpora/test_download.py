@@ -185,10 +185,10 @@ def test_a_corpus_is_fetched_to_its_root_or_to_the_cache_folder(server, tmp_path
 
 @pytest.mark.parametrize("corpus", [SAVEE, CASIA, IEMOCAP])
 def test_others_say_where_to_ask(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"ser cannot download this corpus\. Get it from its owners") as refused:
+    with pytest.raises(UserError, match=r"ser cannot download this corpus\. Get it from its owners") as error:
         corpus(download=True, cache_dir=tmp_path).labels  # noqa: B018
-    assert corpus.homepage in str(refused.value)
-    assert corpus.licence in str(refused.value)
+    assert corpus.homepage in str(error.value)
+    assert corpus.licence in str(error.value)
 
 
 @pytest.mark.parametrize("corpus", [EmoDB, RAVDESS])

@@ -52,7 +52,7 @@ def release(make_tree) -> Path:
     return root
 
 
-def test_a_second_recording_of_a_turn_is_refused_and_a_stray_is_foreign(release, make_tree, parse):
+def test_a_second_recording_of_a_turn_is_rejected_and_a_stray_is_foreign(release, make_tree, parse):
     turn = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
     copy = "Session1/sentences/wav/copy/Ses01F_impro01_F000.wav"
     stray = "Session1/sentences/wav/hum.wav"
@@ -98,7 +98,7 @@ def test_speaker_is_who_speaks_not_whose_motion_was_captured(release, parse):
 def test_defaults_are_the_four_emotions_of_improvised_speech(release, tmp_path):
     corpus = IEMOCAP(root=release, cache_dir=tmp_path / "cache")
     assert corpus.labels == ["anger", "happiness", "neutral", "sadness"]
-    assert {e: [found, published] for e, (found, published) in corpus.counts().items()} == {
+    assert {e: [found, published] for e, (found, published) in corpus.found_and_published().items()} == {
         "anger": [2, 289],
         "happiness": [2, 284],
         "neutral": [2, 1099],
@@ -147,14 +147,14 @@ def test_unknown_label_and_name(release, parse, make_tree):
     assert "'bor'" in bad["Session2/sentences/wav/Ses02M_impro05a/Ses02M_impro05a_F000.wav"]
 
 
-def test_session_without_labels_is_refused(release, parse):
+def test_session_without_labels_is_rejected(release, parse):
     (release / "Session1/dialog/EmoEvaluation").rename(release / "elsewhere")
     with pytest.raises(UserError, match=r"Session1.*holds no label files"):
         parse(IEMOCAP(), release)
 
 
 def test_wrong_subset():
-    with pytest.raises(UserError, match=r"subset is 'impro'; it must be one of improvised, scripted, all"):
+    with pytest.raises(UserError, match=r"subset is 'impro'; choose one of improvised, scripted, all"):
         IEMOCAP(subset="impro")
 
 

@@ -58,7 +58,7 @@ def test_complete_corpus_has_the_published_counts(corpus, make_tree, tmp_path):
     names, total = COMPLETE[corpus]
     module = corpus(root=make_tree(names()), cache_dir=tmp_path / "cache")
     assert len(module.table) == total == sum(corpus.published.values())
-    assert module.counts() == {emotion: [count, count] for emotion, count in corpus.published.items()}
+    assert module.found_and_published() == {emotion: [count, count] for emotion, count in corpus.published.items()}
     assert {u.speaker: u.gender for u in module.table} == corpus.speakers
 
 
@@ -186,13 +186,13 @@ def test_second_copy_of_a_corpus_counts_once(make_tree, parse):
     assert not bad
 
 
-def test_two_recordings_of_one_name_are_refused(make_tree, parse):
+def test_two_recordings_of_one_name_are_rejected(make_tree, parse):
     good, bad = parse(EmoDB(), make_tree(["original/03a01Fa.wav", "resampled/03a01Fa.wav"]))
     assert list(good) == ["original/03a01Fa.wav"]
     assert "differs" in bad["resampled/03a01Fa.wav"]
 
 
-def test_corpus_of_another_name_is_refused_with_the_layout(make_tree, tmp_path):
+def test_corpus_of_another_name_is_rejected_with_the_layout(make_tree, tmp_path):
     root = make_tree(["Actor_01/03-01-05-01-01-01-01.wav"])
     with pytest.raises(UserError, match=r"files like 03a01Fa\.wav"):
         _ = EmoDB(root=root, cache_dir=tmp_path).table

@@ -28,13 +28,13 @@ def real(tmp_path):
 @pytest.mark.parametrize("folder", ["emodb_2s", "emodb_2s/wav"])
 def test_emodb(real, folder):
     corpus = real(EmoDB, folder)
-    assert corpus.counts() == {emotion: [count, count] for emotion, count in EmoDB.published.items()}
+    assert corpus.found_and_published() == {emotion: [count, count] for emotion, count in EmoDB.published.items()}
     assert Counter(u.speaker for u in corpus.table) == EMODB_SPEAKERS
     assert len({u.sentence for u in corpus.table}) == 10
 
 
 def test_emodb_of_four_emotions(real):
-    found = {emotion: count for emotion, (count, _) in real(EmoDB, "emodb").counts().items()}
+    found = {emotion: count for emotion, (count, _) in real(EmoDB, "emodb").found_and_published().items()}
     assert found == {"anger": 127, "happiness": 71, "neutral": 79, "sadness": 62}
 
 
@@ -42,7 +42,7 @@ def test_ravdess(real):
     corpus = real(RAVDESS, "ravdess_truncated")
     assert {u.speaker: u.gender for u in corpus.table} == {"01": "male", "02": "female", "03": "male", "04": "female"}
     assert Counter(u.speaker for u in corpus.table) == {"01": 58, "02": 60, "03": 60, "04": 60}  # this copy lacks two
-    assert {e: count for e, (count, _) in corpus.counts().items()} == {
+    assert {e: count for e, (count, _) in corpus.found_and_published().items()} == {
         "neutral": 16,
         **{"calm": 31, "surprise": 31},  # one of each is lacking
         **dict.fromkeys(("happiness", "sadness", "anger", "fear", "disgust"), 32),

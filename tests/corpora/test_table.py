@@ -236,11 +236,11 @@ def test_folder_must_hold_one_table(names, message, tmp_path):
 
 def test_files_that_lie_in_another_folder_are_named_with_it(table):
     """A table beside the folder of its recordings, with bare file names."""
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as error:
         Table(table("file,emotion,speaker\nA.WAV,anger,anna\nb.wav,joy,bert\nnowhere.wav,joy,bert\n")).labels  # noqa: B018
-    assert "None of 3 recordings" in str(refused.value)
+    assert "None of 3 recordings" in str(error.value)
     assert "A.WAV: named in line 2 of corpus.csv, but the file does not exist; did you mean wav/a.wav?" in str(
-        refused.value
+        error.value
     )
-    assert "nowhere.wav: named in line 4 of corpus.csv, but the file does not exist\n" in str(refused.value)
-    assert "named like" not in str(refused.value)
+    assert "nowhere.wav: named in line 4 of corpus.csv, but the file does not exist\n" in str(error.value)
+    assert "named like" not in str(error.value)

@@ -300,12 +300,12 @@ def test_the_protocol_says_how_training_was_augmented(tiny):
         ({"copies": [PeakNoise(p=1.0)], "online": [Gain()]}, "augment has copies and online transforms; give only one"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(options, message):
+def test_settings_that_make_no_sense_are_rejected(options, message):
     with pytest.raises(UserError, match=message):
         Augment(**options)
 
 
-def test_stretching_that_no_seed_decides_is_refused():
+def test_stretching_that_no_seed_decides_is_rejected():
     slow = TimeStretch(0.4, 0.4, leave_length_unchanged=False, p=1.0)
     draws = [Seeded((slow,), 0)(noise(), RATE_HZ) for _ in range(2)]
     assert draws[0].tobytes() != draws[1].tobytes(), "a newer library keeps to the seed: let it be used"
@@ -445,45 +445,45 @@ class Listener(LightningModule):
     def __init__(self):
         super().__init__()
         self.net = nn.Linear(1, 1)
-        self.heard = {}
+        self.seen = {}
 
     def training_step(self, batch, batch_idx):
-        self.heard.setdefault("train", []).append(batch)
+        self.seen.setdefault("train", []).append(batch)
         return self.net(batch.features.mean().reshape(1)).sum()
 
     def validation_step(self, batch, batch_idx):
-        self.heard.setdefault("val", []).append(batch)
+        self.seen.setdefault("val", []).append(batch)
 
     def test_step(self, batch, batch_idx):
-        self.heard.setdefault("test", []).append(batch)
+        self.seen.setdefault("test", []).append(batch)
 
     def predict_step(self, batch, batch_idx):
-        self.heard.setdefault("predict", []).append(batch)
+        self.seen.setdefault("predict", []).append(batch)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def heard(corpus, make_trainer):
+def seen(corpus, make_trainer):
     listener = Listener()
     trainer = make_trainer(2, log_every_n_steps=1)  # with validation before, between and after
     trainer.fit(listener, datamodule=corpus)
     trainer.test(listener, datamodule=corpus, verbose=False)
     trainer.predict(listener, datamodule=corpus)
-    return listener.heard
+    return listener.seen
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice
 @pytest.mark.parametrize("preprocess", [WHOLE, DIVIDED], ids=["whole", "divided"])
 def test_validation_and_test_never_see_an_augmented_utterance(tiny, make_corpus, make_trainer, preprocess):
     root = make_corpus()
-    plain = heard(tiny(root, preprocess=preprocess, batch_size=3), make_trainer)
+    plain = seen(tiny(root, preprocess=preprocess, batch_size=3), make_trainer)
     originals = contents(plain["predict"])
     for augment in (paper_004(), online()):
-        augmented = heard(tiny(root, preprocess=preprocess, batch_size=3, augment=augment), make_trainer)
-        for side in ("val", "test", "predict"):  # in every bit, padding and order included
-            assert len(plain[side]) > 0
-            assert as_bytes(augmented[side]) == as_bytes(plain[side])
+        augmented = seen(tiny(root, preprocess=preprocess, batch_size=3, augment=augment), make_trainer)
+        for name in ("val", "test", "predict"):  # in every bit, padding and order included
+            assert len(plain[name]) > 0
+            assert as_bytes(augmented[name]) == as_bytes(plain[name])
         everything = {segment for segments in originals.values() for segment in segments}
         trained = contents(augmented["train"])
         assert trained.keys() == contents(plain["train"]).keys()

@@ -97,11 +97,11 @@ BAD = {
     "misspelt transform": (with_transform("audiomentations.TimeStrech"), "Did you mean 'TimeStretch'?"),
     "no transform": (with_transform("torch.nn.ReLU", ""), "torch.nn.ReLU is not a subclass of BaseWaveformTransform"),
     "misspelt argument": (with_transform("audiomentations.TimeStretch", "min_rat: 1"), "Did you mean 'min_rate'?"),
-    "argument that the library refuses": (
+    "argument that the library rejects": (
         with_transform("audiomentations.TimeStretch", "min_rate: 20, max_rate: 20, p: 1.0"),
         "Could not construct TimeStretch(min_rate=20.0, max_rate=20.0, p=1.0): ",
     ),
-    "argument that the library refuses without a word": (
+    "argument that the library rejects without a message": (
         with_transform("audiomentations.Gain", "p: 2.0"),
         "Could not construct Gain(p=2.0): an argument is out of range",
     ),
@@ -109,7 +109,7 @@ BAD = {
         with_transform("audiomentations.AddBackgroundNoise", "sounds_path: nowhere, p: 1.0"),
         "Could not construct AddBackgroundNoise(sounds_path=nowhere, p=1.0): ",
     ),
-    "argument that we refuse": (with_transform("ser.data.PeakNoise", "max_share: -1, p: 1.0"), "max_share is -1.0"),
+    "argument that we reject": (with_transform("ser.data.PeakNoise", "max_share: -1, p: 1.0"), "max_share is -1.0"),
     "stretching that no seed decides": (
         with_transform("audiomentations.TimeStretch", "min_rate: 0.4, p: 1.0"),
         "TimeStretch(min_rate=0.4): below 0.5, the method signalsmith_stretch ignores the seed",
@@ -129,7 +129,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("overlay", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_settings_are_refused_in_one_message(fit, capsys, overlay, message):
+def test_bad_settings_are_rejected_in_one_message(fit, capsys, overlay, message):
     assert fit(overlay) == 2
     printed = capsys.readouterr().err
     assert printed.count("ser: error: ") == 1

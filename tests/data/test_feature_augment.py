@@ -39,7 +39,7 @@ def test_no_masks_change_nothing():
 
 
 @pytest.mark.parametrize("options", [{"bin_masks": -1}, {"time_masks": -1}, {"bin_width": 0}, {"time_width": 0}])
-def test_impossible_masks_are_refused(options):
+def test_impossible_masks_are_rejected(options):
     (name,) = options
     with pytest.raises(UserError, match=name):
         SpecAugment(**options)
@@ -101,6 +101,6 @@ def test_the_loss_of_a_mixture_is_shared_between_both_emotions():
     torch.testing.assert_close(loss, -(wanted * logits.log_softmax(dim=1)).sum(dim=1).mean())
 
 
-def test_negative_mixup_is_refused():
+def test_negative_mixup_is_rejected():
     with pytest.raises(UserError, match="mixup is -1"):
         task(mixup=-1.0)

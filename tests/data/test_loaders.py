@@ -230,10 +230,10 @@ class Listener(LightningModule):
     def __init__(self):
         super().__init__()
         self.net = nn.Linear(1, 1)
-        self.heard = {}
+        self.seen = {}
 
     def training_step(self, batch, batch_idx):
-        self.heard.setdefault(self.current_epoch, []).extend(batch.positions.tolist())
+        self.seen.setdefault(self.current_epoch, []).extend(batch.positions.tolist())
         torch.rand(3)
         return self.net(batch.features.mean().reshape(1)).sum()
 
@@ -241,12 +241,12 @@ class Listener(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def heard(corpus, make_trainer, seed, epochs):
+def seen(corpus, make_trainer, seed, epochs):
     seed_everything(seed)
     trainer = make_trainer(epochs, limit_val_batches=0, log_every_n_steps=1)
     listener = Listener()
     trainer.fit(listener, datamodule=corpus)
-    return listener.heard
+    return listener.seen
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice
@@ -256,12 +256,12 @@ def test_lightning_shuffles_anew_in_every_epoch_and_the_same_with_the_same_seed(
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(name, "0")  # seed_everything sets them; this takes them back
     root = make_corpus()
-    first = heard(tiny(root, batch_size=3), make_trainer, seed=7, epochs=3)
+    first = seen(tiny(root, batch_size=3), make_trainer, seed=7, epochs=3)
     assert len(first) == 3
     assert [sorted(order) for order in first.values()] == [sorted(first[0])] * 3
     assert first[0] != first[1] != first[2]
-    assert heard(tiny(root, batch_size=3), make_trainer, seed=7, epochs=3) == first
-    assert heard(tiny(root, batch_size=3), make_trainer, seed=8, epochs=1)[0] != first[0]
+    assert seen(tiny(root, batch_size=3), make_trainer, seed=7, epochs=3) == first
+    assert seen(tiny(root, batch_size=3), make_trainer, seed=8, epochs=1)[0] != first[0]
 
 
 # -- balanced --

@@ -85,7 +85,7 @@ def test_what_comes_before_the_division_is_of_the_whole_utterance():
 
 
 @pytest.mark.parametrize("hop", [0, -0.5, 1.5])
-def test_a_hop_that_leaves_something_out_is_refused(hop):
+def test_a_hop_that_leaves_something_out_is_rejected(hop):
     with pytest.raises(UserError, match=rf"segment_hop_s is {hop}; it must be over 0 and at most duration_s = 1.0"):
         Preprocess(duration_s=1.0, segment_hop_s=hop)
 

@@ -237,7 +237,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_refused_with_its_reason(tmp_path, name):
+def test_damage_is_rejected_with_its_reason(tmp_path, name):
     damage, reason = DAMAGE[name]
     path = tmp_path / name
     damage(path)
@@ -296,12 +296,12 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.wav", "b/2.wav")
     scandir = os.scandir
 
-    def refuse(path):  # root may read every folder
+    def fail(path):  # root may read every folder
         if os.path.basename(path) == "b":
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(UserError, match=r"The folder .*b cannot be read \(Permission denied\)"):
         audio_files(tmp_path)
 
@@ -465,7 +465,7 @@ def test_pre_emphasis_is_the_filter_of_the_textbook():
         ({"top_db": 0}, "top_db is 0; it must be positive, or null to keep silence"),
     ],
 )
-def test_preprocess_refuses_nonsense(options, message):
+def test_preprocess_rejects_nonsense(options, message):
     with pytest.raises(UserError, match=message):
         Preprocess(**options)
 

@@ -264,7 +264,7 @@ def test_a_recording_that_ends_before_the_offset_is_named(tmp_path):
         ({"waveform_norm": "max"}, "waveform_norm is 'max'; choose one of none, zscore, rms, peak"),
     ],
 )
-def test_preprocess_refuses_nonsense(options, message):
+def test_preprocess_rejects_nonsense(options, message):
     with pytest.raises(UserError, match=message):
         Preprocess(**options)
 

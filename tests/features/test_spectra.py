@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ser.data import FrontEnd, LogMel, Preprocess
 from ser.errors import UserError
 from ser.features.audio import audio_files, read
-from ser.features.spectra import delta, mel_filters
+from ser.features.spectrograms import delta, mel_filters
 from ser.settings.class_paths import describe
 
 NOISE = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, 20_001).astype(np.float32))
@@ -198,7 +198,7 @@ def test_derivatives_are_channels_of_their_own():
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_log_mel_refuses_what_cannot_be(options, message):
+def test_log_mel_rejects_what_cannot_be(options, message):
     with pytest.raises(UserError, match=message):
         LogMel(**options)
 

@@ -500,7 +500,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_disk_without_room_is_refused_before_anything_is_written(small_disk, files):
+def test_a_disk_without_room_is_rejected_before_anything_is_written(small_disk, files):
     features = FeatureStore(small_disk, front_end())
     with pytest.raises(UserError, match=r"needs 0 MiB in .*, but 1 MiB are free\. Free some space, or put the cache"):
         features.add(files)

@@ -183,7 +183,7 @@ def test_half_precision(dtype: torch.dtype, use_bilstm: bool) -> None:
         ({"pooling": "sum"}, "pooling is 'sum'"),
     ],
 )
-def test_refuses(kwargs: dict, message: str) -> None:
+def test_rejects(kwargs: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         CoRNN(**{"feature_shape": (3, 5, 30), **SMALL, **kwargs})
 

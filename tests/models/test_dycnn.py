@@ -108,6 +108,6 @@ def test_temperature_follows_the_steps_of_the_optimiser_also_after_a_resumption(
 
 
 @pytest.mark.parametrize("kwargs", [{"initial_temperature": 0.5}, {"annealing": 1.5}])
-def test_refuses_annealing(kwargs: dict) -> None:
+def test_rejects_annealing(kwargs: dict) -> None:
     with pytest.raises(UserError, match="must be at least 1, the latter a share"):
         DyCNN(**kwargs)

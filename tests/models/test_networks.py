@@ -29,7 +29,7 @@ from ser.models import (
 from ser.models.layers import valid_frames
 from ser.training.task import EmotionClassifier
 
-# As small as each network allows: class, arguments, and the features that it must refuse.
+# As small as each network allows: class, arguments, and features that it must reject.
 SMALL: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, ...]]] = {
     "CoRNN": (CoRNN, {"feature_shape": (3, 5, 24), "lstm_hidden": 32, "conv_kernel": 7, "dropout": 0.0}, (1, 48000)),
     "ACRNN": (ACRNN, {"feature_shape": (3, 8, 24)}, (3, 3, 24)),
@@ -190,7 +190,7 @@ def test_resumes_bit_exactly(net: nn.Module, make_trainer: Callable[..., Trainer
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_refuses_features_that_it_cannot_take(name: str) -> None:
+def test_rejects_features_that_it_cannot_take(name: str) -> None:
     build, kwargs, wrong = SMALL[name]
     with pytest.raises(UserError, match=rf"{build.__name__} got features .*(it needs .*: choose|choose longer clips)"):
         build(**kwargs | {"feature_shape": wrong})
@@ -199,14 +199,14 @@ def test_refuses_features_that_it_cannot_take(name: str) -> None:
 @pytest.mark.parametrize(
     ("build", "kwargs", "message"),
     [
-        (ACRNN, {"norm": "conv"}, "norm is 'conv'; choose linear or fc"),
+        (ACRNN, {"norm": "conv"}, "norm is 'conv'; choose one of linear, fc"),
         (TimeDistributedCNNLSTM, {"coverage": "last"}, "coverage is 'last'; choose one of uniform, first, all"),
         (TimeDistributedCNNLSTM, {"coverage": "first", "num_blocks": 44}, "219 frames; .* needs at least 220"),
-        (ResCNN, {"pooling": "max"}, "pooling is 'max'; choose flatten or mean"),
+        (ResCNN, {"pooling": "max"}, "pooling is 'max'; choose one of flatten, mean"),
         (ResCNN, {"output_units": 7}, "output_units is 7; it must be 0 or at least the 8 emotions"),
         (CRNNmLFLB, {"kernels": (3, 3)}, "give four numbers each"),
     ],
 )
-def test_refuses_options(build: type[nn.Module], kwargs: dict[str, Any], message: str) -> None:
+def test_rejects_options(build: type[nn.Module], kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(**kwargs)

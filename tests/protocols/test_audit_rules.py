@@ -122,11 +122,11 @@ def test_a_split_leaks_exactly_when_two_sides_meet(items):
     split = Split(*(tuple(i for i, part in enumerate(parts) if part == wanted) for wanted in range(3)))
     pairs = [(i, j) for i in range(len(items)) for j in range(i) if parts[i] != parts[j]]
     same = any(digests[i] == digests[j] for i, j in pairs)
-    heard = any(table[i].speaker == table[j].speaker for i, j in pairs)
-    assert bool(audit(table, digests, split, LeaveOneSpeakerOut()).leaks) == (same or heard)
+    seen = any(table[i].speaker == table[j].speaker for i, j in pairs)
+    assert bool(audit(table, digests, split, LeaveOneSpeakerOut()).leaks) == (same or seen)
     tolerant = audit(table, digests, split, StratifiedKFold())
     assert bool(tolerant.leaks) == same
-    assert any(note.startswith("Speakers are shared") for note in tolerant.notes) == heard
+    assert any(note.startswith("Speakers are shared") for note in tolerant.notes) == seen
 
 
 def table(*rows):

@@ -1,4 +1,4 @@
-"""What a network has heard is neither validated nor tested, whichever door the data come through."""
+"""What a network has seen is neither validated nor tested, whichever door the data come through."""
 
 import csv
 from functools import partial
@@ -210,7 +210,7 @@ def test_a_sentence_that_was_trained_on_is_not_tested_as_unseen(fit, tiny, make_
         make_trainer(1).test(load(checkpoint, sentences), sentences)
 
 
-def test_validation_speakers_that_were_trained_on_are_refused(fit, tiny, make_trainer):
+def test_validation_speakers_that_were_trained_on_are_rejected(fit, tiny, make_trainer):
     data = tiny(protocol=FixedSpeakers(val=["ben"], test=["carla"]))
     checkpoint = fit(data)
     other = tiny(data.root, protocol=FixedSpeakers(val=["anna"], test=["carla"]))
@@ -250,7 +250,7 @@ def test_an_older_checkpoint_is_guarded_by_names_and_says_so(fit, tiny, make_tra
         (FEATURES, Preprocess(pre_emphasis=0.9), "preprocess.pre_emphasis: 0.0, now 0.9"),
     ],
 )
-def test_data_of_another_front_end_are_refused(fit, tiny, make_trainer, features, preprocess, named):
+def test_data_of_another_front_end_are_rejected(fit, tiny, make_trainer, features, preprocess, named):
     data = tiny(features=FEATURES)
     checkpoint = fit(data)
     other = tiny(data.root, features=features, preprocess=preprocess)
@@ -274,13 +274,13 @@ def test_loaders_without_their_data_module_are_no_way_to_train(tiny, make_traine
 def test_loaders_in_a_dict_are_no_way_round(several, fit, tiny, make_trainer):
     first = tiny(fold=0)
     checkpoint = fit(first)
-    heard = tiny(first.root, fold=1)
-    heard.prepare_data()
+    seen = tiny(first.root, fold=1)
+    seen.prepare_data()
     with pytest.raises(UserError, match=r"Test speaker \w+ was used"):
-        make_trainer(1).test(load(checkpoint, first), several(heard.test_dataloader()))
+        make_trainer(1).test(load(checkpoint, first), several(seen.test_dataloader()))
 
 
-def test_data_with_other_labels_or_in_another_order_are_refused(fit, tiny, make_trainer):
+def test_data_with_other_labels_or_in_another_order_are_rejected(fit, tiny, make_trainer):
     data = tiny()
     checkpoint = fit(data)
     other = tiny(data.root, emotions=data.labels[::-1])

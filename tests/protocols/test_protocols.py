@@ -96,11 +96,11 @@ def test_every_protocol_divides_as_it_promises(protocol, utterances, chance):
             "depends on the order of files"
         )
 
-        heard = {name: {utterances[i].speaker for i in split[name]} for name in PARTITIONS}
+        seen = {name: {utterances[i].speaker for i in split[name]} for name in PARTITIONS}
         met = {name: {utterances[i].session for i in split[name]} for name in PARTITIONS}
         said = {name: {utterances[i].sentence for i in split[name]} for name in PARTITIONS}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            assert not (protocol.speaker_disjoint and heard[one] & heard[other])
+            assert not (protocol.speaker_disjoint and seen[one] & seen[other])
             assert not (protocol.session_disjoint and met[one] & met[other])
         assert not (protocol.sentence_disjoint and said["test"] & (said["train"] | said["val"]))
 
@@ -249,11 +249,11 @@ def test_speakers_by_number():
 
 
 def test_a_side_that_is_not_needed_may_be_empty():
-    """A corpus that is only tested needs nobody to train on."""
-    everybody = FixedSpeakers(test=["a", "b", "c", "d"])
-    assert everybody.split(few(), 0, needed=["test"]) == Split(train=(), val=(), test=tuple(range(8)))
+    """A corpus that is only tested needs no training speakers."""
+    test_only = FixedSpeakers(test=["a", "b", "c", "d"])
+    assert test_only.split(few(), 0, needed=["test"]) == Split(train=(), val=(), test=tuple(range(8)))
     with pytest.raises(UserError, match="has an empty train and val"):
-        everybody.split(few(), 0)
+        test_only.split(few(), 0)
     assert ColumnSplit().split(few(split="val"), 0, needed=["val"]).val == tuple(range(8))
     assert LeaveOneSpeakerOut().split(few()[:2], 0, needed=["test"]).test == (0, 1)
 
@@ -294,6 +294,6 @@ def few(**facts) -> list[Utterance]:
         (lambda: Stratified641620().split(few()[:1], 0), "has an empty train and val"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(divide, message):
+def test_what_cannot_be_divided_is_rejected(divide, message):
     with pytest.raises(UserError, match=re.escape(message)):
         divide()

@@ -94,7 +94,7 @@ def test_validation_is_the_partner_of_the_session_as_in_iemocap():
 
 
 @pytest.mark.parametrize("fold", [-1, 3, 99])
-def test_a_fold_out_of_range_is_refused(fold):
+def test_a_fold_out_of_range_is_rejected(fold):
     with pytest.raises(
         UserError,
         match=rf"Fold {fold} does not exist: LeaveOneSpeakerOut has 3 folds here, 0 to 2 \(testing a, b, c\)",
@@ -102,13 +102,13 @@ def test_a_fold_out_of_range_is_refused(fold):
         LeaveOneSpeakerOut().split(utterances("abc"), fold)
 
 
-def test_an_unknown_validation_speaker_is_refused():
+def test_an_unknown_validation_speaker_is_rejected():
     with pytest.raises(UserError, match=r"The validation speaker 'x' is not in the corpus, which has a, b, c\."):
         LeaveOneSpeakerOut(validation_speaker="x").split(utterances("abc"), 0)
 
 
 @pytest.mark.parametrize(("speakers", "lacking"), [("ab", "train"), ("aaa", "train and val"), ("aab", "train")])
-def test_too_few_speakers_are_refused(speakers, lacking):
+def test_too_few_speakers_are_rejected(speakers, lacking):
     with pytest.raises(
         UserError,
         match=f"Fold 0 of LeaveOneSpeakerOut has an empty {lacking} for {len(speakers)} utterances of "

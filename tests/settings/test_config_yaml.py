@@ -49,7 +49,7 @@ def test_what_was_read_is_written_in_a_line_as_it_was_written():
 
 
 @pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3", "{a: 1, 'a': 2}", "x: {n: 1}\ny: {n: {k: 1, k: 2}}"])
-def test_a_key_that_is_given_twice_is_refused(text):
+def test_a_key_that_is_given_twice_is_rejected(text):
     with pytest.raises(yaml.YAMLError, match=r"line \d repeats '[ak]' of line \d"):
         load(text)
 

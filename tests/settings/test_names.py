@@ -53,28 +53,32 @@ def described(ser, capsys, *args):
     return json.loads(capsys.readouterr().out)
 
 
-def sides(data):
-    return [data["folds"][0][side]["speakers"] for side in ("train", "val", "test")]
+def speakers(data):
+    return [data["folds"][0][name]["speakers"] for name in ("train", "val", "test")]
 
 
 def test_speakers_whose_names_are_octal_numbers(ser, options, capsys, tmp_path):
     given = ["--data.protocol", "FixedSpeakers", "--data.protocol.val", "[0010]", "--data.protocol.test", "[1e3, null]"]
-    assert sides(described(ser, capsys, *options, *given)) == [["0008"], ["0010"], ["1e3", "null"]]
+    assert speakers(described(ser, capsys, *options, *given)) == [["0008"], ["0010"], ["1e3", "null"]]
     config = tmp_path / "protocol.yaml"
     config.write_text(
         "data:\n  class_path: EmotionFolders\n  init_args:\n    protocol:\n      class_path: FixedSpeakers\n"
         "      init_args: {val: [0010], test: [1e3, null]}\n"
     )
-    assert sides(described(ser, capsys, "--config", config, *options)) == [["0008"], ["0010"], ["1e3", "null"]]
+    assert speakers(described(ser, capsys, "--config", config, *options)) == [
+        ["0008"],
+        ["0010"],
+        ["1e3", "null"],
+    ]
 
 
 def test_one_validation_speaker(ser, options, capsys, tmp_path):
     given = ["--data.protocol", "LeaveOneSpeakerOut", "--data.protocol.validation_speaker"]
-    assert sides(described(ser, capsys, *options, *given, "0010"))[1] == ["0010"]
+    assert speakers(described(ser, capsys, *options, *given, "0010"))[1] == ["0010"]
     config = tmp_path / "protocol.yaml"
     config.write_text("data: {class_path: EmotionFolders, init_args: {protocol: {class_path: LeaveOneSpeakerOut")
     config.write_text(config.read_text() + ", init_args: {validation_speaker: 1e3}}}}")
-    assert sides(described(ser, capsys, "--config", config, *options))[1] == ["1e3"]
+    assert speakers(described(ser, capsys, "--config", config, *options))[1] == ["1e3"]
     assert ser("data", *options, *given, "010") == 2
     assert "Did you mean '0010'?" in capsys.readouterr().err
 

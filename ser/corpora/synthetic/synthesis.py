@@ -5,7 +5,7 @@ tilt, breath) excites a cascade of five formant resonators that move through the
 added beside it. The structure is that of Klatt (1980), "Software for a cascade/parallel formant synthesizer", J.
 Acoust. Soc. Am. 67; the pulse is that of Rosenberg (1971), type C; vowel formants are the male means of Peterson &
 Barney (1952). The directions in which the emotions differ follow the review of Scherer (2003), "Vocal communication of
-emotion", Speech Communication 40. Nothing was fitted to a recording: a score on this speech says nothing about people.
+emotion", Speech Communication 40. Nothing was fitted to a recording: scores say nothing about human speech.
 """
 
 from dataclasses import astuple, dataclass
@@ -79,7 +79,7 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Voice:
-    """What stays the same whoever feels what: one speaker."""
+    """One speaker: what does not depend on the emotion."""
 
     f0_hz: float  # mean of neutral speech
     tract: float  # formants re the male reference: a shorter tract has higher ones
@@ -91,7 +91,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Style:
-    """What the emotion changes: one manner of speaking."""
+    """One manner of speaking: what depends on the emotion."""
 
     level_st: float  # F0 re the speaker's mean, semitones
     accent_st: float  # height of the accents, semitones
@@ -157,7 +157,7 @@ def utterance(voice: Voice, sentence: str, emotion: str, rng: np.random.Generato
 
 
 def _draw_style(emotion: str, rng: np.random.Generator) -> Style:
-    """Mix the emotion with its neighbour and with chance: nobody is angry in the same way twice."""
+    """Draw a style at random, mixed with that of a similar emotion."""
     own, other, neutral = (np.array(astuple(STYLES[e])) for e in (emotion, CONFUSABLE[emotion], "neutral"))
     blend = min(abs(rng.normal(0.0, 0.06)), 0.4)
     strength = np.clip(rng.normal(1.0, 0.12), 0.6, 1.4)
