@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from ser.cli import main
 from ser.corpora import Synthetic
 from ser.data import LogMel, Preprocess
 from ser.runs.folder import read_run
+from ser.training.checkpoints import read_checkpoint
 from ser.training.task import EmotionClassifier
 
 OLD = Path(__file__).parent / "fixtures/run_of_format_1"
@@ -69,3 +71,19 @@ def test_an_older_run_is_compared_and_shown(ser, capsys):
     assert main(["compare", "runs/cornn_no_conformer-synthetic", "other"]) == 0
     assert main(["report", "other", "--output", "report.html"]) == 0
     assert Path("report.html").stat().st_size > 1e5
+
+
+def test_former_settings_of_a_paper_s_bugs_are_read_as_what_gives_the_same(tmp_path):
+    def reread(normalize, waveform_norm, scale):
+        checkpoint = torch.load(OLD / "checkpoints/best.ckpt", weights_only=True)
+        checkpoint["hyper_parameters"]["normalize"] = normalize
+        checkpoint["front_end"]["preprocess"]["waveform_norm"] = waveform_norm
+        checkpoint["front_end"]["features"]["init_args"] |= {"scale": scale, "top_db": 80.0}
+        torch.save(checkpoint, tmp_path / "old.ckpt")
+        front_end = read_checkpoint(tmp_path / "old.ckpt")["front_end"]
+        features = front_end["features"]["init_args"]
+        return front_end["preprocess"]["waveform_norm"], features["scale"], features["top_db"]
+
+    assert reread("sign", "none", "doubled_db") == ("none", "db", 40.0)
+    assert reread("none", "signed_max", "db_of_max") == ("peak", "db_of_max", 80.0)
+    assert reread("none", "peak", "db") == ("peak", "db", 80.0)

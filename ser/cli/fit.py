@@ -56,6 +56,7 @@ QUIET = (
     ".*The dirpath has changed from.*",  # a test of a fit's checkpoint leaves a run folder of its own
     ".*Experiment logs directory .* exists.*",
     ".*LightningCLI's args parameter is intended to run from within Python.*",
+    ".*called with Trainer configured with multiple `ModelCheckpoint`.*",  # the first is the one that is meant
     "The `srun` command is available on your system but is not used.*",  # on every login node
 )
 

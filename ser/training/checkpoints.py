@@ -136,7 +136,22 @@ def read_checkpoint(path: Path, named: Collection[str] = ()) -> dict[str, Any]:
 def named_publicly(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint of any age with every class under its public path."""
     naming = ("hyper_parameters", "front_end", "history", "trained_on")
-    return {key: public_paths(value) if key in naming else value for key, value in checkpoint.items()}
+    public = {key: public_paths(value) if key in naming else value for key, value in checkpoint.items()}
+    if public.get("front_end"):
+        public["front_end"] = _present_front_end(public["front_end"], public["hyper_parameters"].get("normalize"))
+    return public
+
+
+def _present_front_end(front_end: dict[str, Any], normalize: str | None) -> dict[str, Any]:
+    """Replace two settings of former versions, bugs of paper 001's program, by others that give the same input."""
+    preprocess, features = front_end["preprocess"], front_end["features"]
+    arguments = features["init_args"]
+    if preprocess.get("waveform_norm") == "signed_max" and arguments.get("scale") == "db_of_max":
+        preprocess = {**preprocess, "waveform_norm": "peak"}
+    if arguments.get("scale") == "doubled_db" and normalize == "sign":
+        top_db = arguments["top_db"]
+        arguments = {**arguments, "scale": "db", "top_db": None if top_db is None else top_db / 2}
+    return {**front_end, "preprocess": preprocess, "features": {**features, "init_args": arguments}}
 
 
 def _check_form(checkpoint: dict[str, Any]) -> None:
