@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context, parent_process
@@ -100,9 +100,13 @@ class Cluster:
     Attributes:
         slots: How many tasks run at once, on the workers that are there now.
         executor: Runs short work that needs no GPU.
+        lost: What a task raises if the workers that ran it have died, again and again.
     """
 
     def __init__(self, client: Any) -> None:
+        from distributed import KilledWorker
+
+        self.lost = (KilledWorker,)
         self._client = client
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         gpus = int(sum(worker["resources"].get("GPU", 0) for worker in workers))
@@ -282,12 +286,14 @@ def in_chunks(
                 executor = ThreadPoolExecutor(workers)
             stack.callback(executor.shutdown, cancel_futures=True)
         results = map(work, chunks) if executor is None else executor.map(work, chunks)
+        lost = (BrokenProcessPool, CancelledError, *(cluster.lost if cluster else ()))
         try:
             yield from progress(results, len(items), description, size)
-        except BrokenProcessPool as error:
+        except lost as error:
+            what = "The connection to the cluster was lost, or its workers died," if cluster else "A process was killed"
             raise UserError(
-                f"A process was killed while {description}, probably because memory ran out. What was done by then is "
-                "kept; start again, with other programs closed."
+                f"{what} while {description}, probably because memory ran out. What was done by then is kept; start "
+                "again, with other programs closed."
             ) from error
 
 

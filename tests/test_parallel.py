@@ -44,7 +44,7 @@ def test_few_items_need_no_process():
 
 def test_a_cluster_is_used_and_left_open():
     with ThreadPoolExecutor(1) as executor:
-        cluster = SimpleNamespace(executor=executor, slots=1)
+        cluster = SimpleNamespace(executor=executor, slots=1, lost=())
         assert list(in_chunks(list, range(40), "working", cluster)) == [list(range(32)), list(range(32, 40))]
         assert executor.submit(int).result() == 0
 

@@ -96,7 +96,9 @@ class Running:
             return self.future.result()
         except CancelledError:
             raise JobEnded("The connection to the cluster is lost. The same command resumes.") from None
-        except Exception as error:  # Dask's KilledWorker, or what a worker that lacks something raises
+        except Exception as error:  # of a cluster
+            if died := getattr(error, "allowed_failures", None):  # Dask's KilledWorker
+                return Ended(0.0, f"{died + 1} workers died while they ran it, probably because memory ran out")
             return Ended(0.0, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
@@ -123,6 +125,9 @@ def run_fit(
         told: More environment variables.
     """
     log, started = cwd / fit.log, time.monotonic()
+    if not (cwd.is_dir() and log.parent.is_dir()):  # a worker that came after the others were checked
+        problem = f"{log.parent} is not on {platform.node()}: give a --run.root on a disk that all machines share"
+        return Ended(0.0, problem, bad_input=True)
     again = ["--ckpt_path", "last"] if _size(log) > log_start and "--ckpt_path" not in fit.arguments else []
     with log.open("ab") as output:
         output.write(f"{platform.node()}: ser {' '.join([*fit.arguments, *again])}\n".encode(errors="surrogateescape"))

@@ -248,7 +248,7 @@ def test_a_cluster_that_is_given_does_the_work(cache_dir, tmp_path, files):
     with ProcessPoolExecutor(1, processes) as executor:
         features.add(
             [piece._replace(change=partial(note, piece.path)) for piece in files],
-            SimpleNamespace(executor=executor, slots=1),
+            SimpleNamespace(executor=executor, slots=1, lost=()),
         )
     (computed,) = tmp_path.glob("computed.*")  # by one process, and another than this one
     assert computed.name != f"computed.{os.getpid()}"
