@@ -134,7 +134,7 @@ class Alternating:
     def __init__(self, rows: object) -> None:
         self.rows = rows
         self.held = rows.read(np.arange(self.HELD))
-        self.expect = rows.expect
+        self.read_ahead = rows.read_ahead
         self.batch = -1
 
     @property
