@@ -517,7 +517,7 @@ class EmotionClassifier(LightningModule):
                 batch_size=len(targets),
                 prog_bar=name.endswith(("loss", "uar")),
                 sync_dist=True,
-                logger=not after_fit,
+                logger=False if after_fit else None,  # None logs without a warning where there is no logger
             )
         return Predicted(loss, probabilities, targets, positions)
 
